@@ -1,0 +1,223 @@
+"""Install the project and prove that its server starts: the first commands of its README.
+
+Runs under cookiecutter's own Python, so it takes the standard library only. Trouble here never
+costs the project: it stays, and the last lines say what to type.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SLUG = "{{ cookiecutter.project_slug }}"
+ENVIRONMENT = "{{ cookiecutter.environment }}"
+REQUIRES_PYTHON = "{{ cookiecutter._requires_python }}"
+INSTALL = """{{ cookiecutter.__install }}"""
+RUN = "{{ cookiecutter.__run }}"
+LATER = "{{ cookiecutter.setup }}" == "later"
+CRUFT = "{{ cookiecutter._output_dir is defined }}" == "False"
+STRICT = os.environ.get("MLFLOW_TEMPLATE_STRICT") == "1"
+
+PROJECT = Path.cwd()
+LOG = PROJECT / "setup.log"
+STEP_SECONDS = 1800
+HOW_TO_GET = {
+    "uv": "uv is not on this machine: install it (pip install uv, or pipx install uv)",
+    "conda": "conda is not on this machine: install it (Miniforge brings it)",
+    "venv": f"no Python {REQUIRES_PYTHON} that can make environments (with venv and ensurepip) "
+    "is on PATH: install one",
+}
+
+
+class Trouble(Exception):
+    """Why the project could not be verified, in a few words."""
+
+
+def surroundings():
+    """Return the environment for the project's commands, without what belongs to others."""
+    foreign = ("MLFLOW_", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    # So that this first start leaves its bytecode behind, and the user's first one is a warm one.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept
+
+
+ENVIRON = surroundings()
+
+
+def tool():
+    """Return the words that call the chosen tool, or raise Trouble when it is missing."""
+    if ENVIRONMENT == "venv":
+        return python()
+    if shutil.which(ENVIRONMENT):
+        return [ENVIRONMENT]
+    if ENVIRONMENT == "uv" and (found := os.environ.get("UV")):  # set by uvx
+        return [found]
+    raise Trouble(HOW_TO_GET[ENVIRONMENT])
+
+
+def python():
+    """Return the words that call the first Python that fits the project."""
+    low, high = (int(minor) for minor in re.findall(r"3\.(\d+)", REQUIRES_PYTHON))
+    test = f"import ensurepip, sys, venv; sys.exit(not ({low} <= sys.version_info[1] < {high}))"
+    # Cookiecutter's own environment, which may be first on PATH, makes no projects.
+    own = Path(sys.executable).parent if sys.prefix != sys.base_prefix else None
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    path = os.pathsep.join(folder for folder in folders if Path(folder) != own)
+    names = [f"python3.{minor}" for minor in range(high - 1, low - 1, -1)] + ["python3", "python"]
+    for words in [["py", "-3"]] * (os.name == "nt") + [[name] for name in names]:
+        # A name on PATH proves little: pyenv and Windows put stand-ins there.
+        found = shutil.which(words[0], path=path)
+        if found and not subprocess.call(
+            [found, *words[1:], "-c", test],
+            env=ENVIRON,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ):
+            return [found, *words[1:]]
+    raise Trouble(HOW_TO_GET["venv"])
+
+
+def commands(words):
+    """Return the README's commands as lists of words, with `words` for the chosen tool."""
+    name = "python3" if ENVIRONMENT == "venv" else ENVIRONMENT
+    lines = [shlex.split(line) for line in [*INSTALL.splitlines(), f"{RUN}start-server --check"]]
+    for line in lines:
+        if line[0] == name:
+            line[:1] = words
+        elif os.name == "nt":
+            line[0] = line[0].replace(".venv/bin/", ".venv\\Scripts\\")
+    return lines
+
+
+def typed(words):
+    """Return `words` as a user types them."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def execute(words, log):
+    """Run one command, its output into `log`; raise Trouble when it fails or takes too long."""
+    group = {"start_new_session": True} if os.name == "posix" else {}
+    program = shutil.which(words[0]) or words[0]
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        [program, *words[1:]],
+        env=ENVIRON,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        **group,
+    )
+    try:
+        while process.poll() is None:
+            if time.monotonic() - begin > STEP_SECONDS:
+                raise Trouble(f"{typed(words)} did not end within {STEP_SECONDS} s")
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                print(f"      {time.monotonic() - begin:.0f} s", flush=True)
+    finally:
+        end(process)
+    if process.returncode:
+        raise Trouble(f"{typed(words)} failed with exit code {process.returncode}")
+
+
+def end(process):
+    """End a process and those that it started, if it still runs: ask, then insist."""
+    if process.poll() is not None:
+        return
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True)
+        return
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def set_up():
+    """Run the commands, one line on the screen each, all they print into setup.log."""
+    lines = commands(tool())
+    with LOG.open("ab") as log:
+        for number, words in enumerate(lines, 1):
+            print(f"[{number}/{len(lines)}] {typed(words)}", flush=True)
+            log.write(f"$ {typed(words)}\n".encode())
+            log.flush()
+            execute(words, log)
+
+
+def go_there():
+    """Return the command that changes into the project."""
+    return f"cd {typed([str(PROJECT)])}"
+
+
+def next_steps():
+    """Return the lines that lead a user to the first model."""
+    on_windows = "\\Scripts\\" if os.name == "nt" else "/bin/"
+    prefix = RUN.replace("/bin/", on_windows)
+    return f"""
+  {go_there()}
+  {prefix}start-server
+
+then, in a second terminal:
+
+  {go_there()}
+  {prefix}{SLUG} train
+"""
+
+
+def not_verified(why):
+    """Tell what is wrong and what to type; the project stays unless strict mode is on."""
+    out = sys.stderr if STRICT else sys.stdout
+    if LOG.exists():
+        last = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        print("\n".join(["", *last]), file=out)
+    try:
+        words = tool()
+    except Trouble:
+        words = ["python3" if ENVIRONMENT == "venv" else ENVIRONMENT]
+    later = " && ".join(map(typed, commands(words)))
+    print(f"\nNOT VERIFIED: {why}.", file=out)
+    if LOG.exists():
+        print(f"Details are in {LOG}.", file=out)
+    if STRICT:
+        print("To look at the project, generate it with --keep-project-on-failure.", file=out)
+    print(f"The project is complete. To install and verify it, type:\n\n  {go_there()}", file=out)
+    print(f"  {later}\n", file=out, flush=True)
+    sys.exit(STRICT)
+
+
+def main():
+    """Set the project up, and end with what to type next."""
+    if CRUFT:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
+        signal.signal(getattr(signal, name), signal.default_int_handler)
+    if LATER:
+        lines = INSTALL.replace("\n", "\n  ")
+        print(f"\nWritten, not installed. To install it, type:\n\n  {go_there()}\n  {lines}")
+        print(f"\nthen start its server:\n{next_steps()}")
+        return
+    print(f"\nSetting up {PROJECT}: one to three minutes, most of it downloads.", flush=True)
+    try:
+        set_up()
+    except Trouble as trouble:
+        not_verified(trouble)
+    except OSError as error:
+        not_verified(f"a command could not be run: {error}")
+    except KeyboardInterrupt:
+        not_verified("it was interrupted")
+    print(f"\nVerified: the MLflow server of {SLUG} starts and keeps its history in")
+    print(f"{PROJECT / 'tracking'}. Type:\n{next_steps()}")
+
+
+main()

@@ -1,0 +1,270 @@
+"""What the tests share: a clean environment, real projects made once, and their running servers."""
+
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
+START_SECONDS = 300
+# In the environment of every process that a test starts, so that none is left behind unseen.
+MARK = f"started-by-test-{uuid.uuid4().hex}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Turn every skip into a failure where the run has to be whole."""
+    report = (yield).get_result()
+    if REQUIRE_ALL and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but REQUIRE_ALL=1: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def environ(tmp_path_factory):
+    """Return an environment with a home of its own, without what this machine's user has set."""
+    foreign = ("MLFLOW_", "VIRTUAL_ENV", "CONDA", "COOKIECUTTER", "XDG_", "UV", "PYTHON", "GIT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    home = tmp_path_factory.mktemp("home")
+    (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n")
+    # The tests' own Python and uv have no place on a user's PATH.
+    tools = str(Path(sys.executable).parent)
+    path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if p != tools)
+    return kept | {"HOME": str(home), "USERPROFILE": str(home), "PATH": path, "MARK": MARK}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left_behind():
+    yield
+    left = [process for process in psutil.process_iter() if _marked(process)]
+    _, alive = psutil.wait_procs(left, timeout=10)
+    told = [(process.pid, process.cmdline()) for process in alive]
+    for process in alive:
+        process.kill()
+    assert not told
+
+
+def _marked(process):
+    try:
+        return process.environ().get("MARK") == MARK
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """Return a copy of the template as a clone of it would be, uncommitted changes included."""
+    target = tmp_path_factory.mktemp("clone") / "mlflow-local-template"
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture(scope="session")
+def cookiecutter(environ, checkout):
+    """Return a function that runs the real `cookiecutter` command on the template."""
+
+    def generate(output_dir, *words, env=None, **kwargs):
+        command = [sys.executable, "-m", "cookiecutter", str(checkout), "-o", str(output_dir)]
+        return subprocess.run(
+            [*command, *words],
+            env=environ | (env or {}),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=900,
+            **kwargs,
+        )
+
+    return generate
+
+
+def fences(readme):
+    """Return the command blocks of a README, in order."""
+    return re.findall(
+        r"^```bash\n(.*?)^```", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+class Project:
+    """A generated project: what is in it, and what a user does with it."""
+
+    def __init__(self, path, environ, said=""):
+        self.path, self.environ, self.said = Path(path), environ, said
+        self.slug = tomllib.loads(self.read("pyproject.toml"))["project"]["name"]
+        self.install, self.start, self.train = fences(self.path / "README.md")
+        self.port = int(re.search(r"^MLFLOW_PORT=(\d+)", self.read("mlflow.env"), re.MULTILINE)[1])
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def read(self, name):
+        return (self.path / name).read_text(encoding="utf-8")
+
+    def script(self, name):
+        """Return the full path of a command of the project's environment."""
+        return self.path / ".venv" / "bin" / name
+
+    def run(self, command, timeout=300, **env):
+        """Run `command` as typed into a shell that stands in the project."""
+        return subprocess.run(
+            ["bash", "-c", str(command)],
+            cwd=self.path,
+            env=self.environ | env,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+        )
+
+    def python(self, code, **env):
+        """Run Python `code` in the project's environment; return what it prints."""
+        done = subprocess.run(
+            [self.script("python"), "-c", code],
+            cwd=self.path,
+            env=self.environ | {"MLFLOW_TRACKING_URI": self.uri} | env,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+        )
+        assert not done.returncode, done.stderr
+        return done.stdout.strip()
+
+    def history(self):
+        """Return the names of all that the history holds."""
+        tracking = self.path / "tracking"
+        return sorted(str(file.relative_to(tracking)) for file in tracking.rglob("*"))
+
+
+class Running:
+    """A command in a terminal of its own, whose lines can be waited for."""
+
+    def __init__(self, command, cwd, env):
+        self.lines, self.seen = queue.Queue(), []
+        self.process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def expect(self, text, timeout=START_SECONDS):
+        """Return the next line that holds `text`; fail when the output ends or time runs out."""
+        deadline = time.monotonic() + timeout
+        while True:
+            line = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            assert line is not None, f"{text!r} never came:\n{''.join(self.seen)}"
+            self.seen.append(line)
+            if text in line:
+                return line
+
+    def children(self):
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def press_ctrl_c(self):
+        """Do as a terminal does: the signal goes to every process in the foreground."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self, how=signal.SIGTERM):
+        """End the command, and assert that every process it started has gone too."""
+        if self.process.poll() is None:
+            family = self.children()
+            self.press_ctrl_c() if how == signal.SIGINT else self.process.send_signal(how)
+            self.process.wait(60)
+            assert not psutil.wait_procs(family, timeout=30)[1]
+        return self.process.returncode
+
+
+@pytest.fixture
+def running(environ):
+    """Return a function that starts a command and ends it after the test."""
+    started = []
+
+    def start(command, cwd, **env):
+        started.append(Running(command, cwd, environ | env))
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.end()
+
+
+@pytest.fixture(scope="session")
+def uv_project(checkout, environ, tmp_path_factory):
+    """Return the project of a stranger with a bare machine who types README's first command."""
+    bare = tmp_path_factory.mktemp("bare") / "python"
+    subprocess.run([sys.executable, "-m", "venv", bare], check=True)
+    path = f"{bare / 'bin'}{os.pathsep}{environ['PATH']}"
+    command = next(line for line in fences(checkout / "README.md") if "uvx cookiecutter ." in line)
+    answers = f"\n\n\n\n\n{free_port()}\n\n\n"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=checkout,
+        env=environ | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        input=answers,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=1200,
+    )
+    assert not done.returncode, done.stdout + done.stderr
+    return Project(checkout.parent / "my-ml-project", environ | {"PATH": path}, done.stdout)
+
+
+@pytest.fixture(scope="session")
+def venv_project(cookiecutter, environ, tmp_path_factory):
+    """Return a project with venv and pip, in Spanish."""
+    output = tmp_path_factory.mktemp("venv")
+    answers = [
+        "project_name=Ca va",
+        "environment=venv",
+        "language=es",
+        f"mlflow_port={free_port()}",
+    ]
+    done = cookiecutter(output, "--no-input", *answers, env={"MLFLOW_TEMPLATE_STRICT": "1"})
+    assert not done.returncode, done.stdout + done.stderr
+    return Project(output / "ca-va", environ, done.stdout)
+
+
+@pytest.fixture(scope="session")
+def server(uv_project):
+    """Return the uv project's server, started as its README says."""
+    running = Running(uv_project.start.strip(), uv_project.path, uv_project.environ)
+    running.expect("Ready")
+    yield running
+    running.end()
+
+
+@pytest.fixture(scope="session")
+def trained(uv_project, server):
+    """Return what README's `train` says on the running server, the first time."""
+    done = uv_project.run(uv_project.train)
+    assert not done.returncode, done.stderr
+    return done.stdout

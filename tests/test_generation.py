@@ -1,0 +1,194 @@
+"""Every answer gives a whole, clean project; an impossible one gives a sentence, no more."""
+
+import json
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT, Project
+
+QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+ASKED = [name for name in QUESTIONS if not name.startswith("_")]
+
+ALWAYS = {
+    ".gitignore",
+    "README.md",
+    "mlflow.env",
+    "pyproject.toml",
+    "src/{package}/__init__.py",
+    "src/{package}/cli.py",
+    "src/{package}/config.py",
+    "src/{package}/data.py",
+    "src/{package}/model.py",
+    "src/{package}/ops/__init__.py",
+    "src/{package}/ops/server.py",
+    "src/{package}/train.py",
+    "tests/conftest.py",
+    "tests/test_model.py",
+    "tests/test_train.py",
+    "tracking/.gitignore",
+}
+OF_ENVIRONMENT = {"uv": set(), "venv": {"requirements.txt"}, "conda": {"environment.yml"}}
+
+SETS = {
+    "default": {},
+    "venv, in Spanish": {"environment": "venv", "language": "es"},
+    "conda": {"environment": "conda", "author_name": "Ada"},
+    "conda, in Spanish": {"environment": "conda", "language": "es"},
+    "any text": {
+        "project_name": 'Señor "Bob\'s" \\ 100% #1 🚀',
+        "description": 'Says "no" to C:\\new,\nאבג and {braces}',
+        "author_name": 'José "Pepe" \\o/',
+    },
+    "longest slug": {"project_slug": "a-" + "b" * 48},
+    "shortest slug, other port": {"project_slug": "q", "mlflow_port": "54321"},
+}
+
+
+@pytest.fixture(params=SETS, ids=SETS)
+def baked(request, cookies):
+    """Return one rendered project and the answers that it was made of."""
+    result = cookies.bake(extra_context=SETS[request.param] | {"setup": "later"})
+    assert result.exception is None
+    return result.project_path, result.context
+
+
+def test_the_questions_are_those_of_the_design_and_each_is_a_sentence():
+    assert ASKED == [
+        "project_name", "project_slug", "description", "author_name",
+        "environment", "mlflow_port", "language", "setup",
+    ]  # fmt: skip
+    prompts = QUESTIONS["__prompts__"]
+    for name in ASKED:
+        if isinstance(QUESTIONS[name], list):
+            assert set(prompts[name]) == {"__prompt__", *QUESTIONS[name]}
+        else:
+            assert isinstance(prompts[name], str)
+
+
+def test_a_project_has_exactly_its_files(baked):
+    path, answers = baked
+    found = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    package = answers["__package"]
+    expected = {name.format(package=package) for name in ALWAYS}
+    assert found == expected | OF_ENVIRONMENT[answers["environment"]]
+
+
+def test_nothing_of_the_template_is_left_and_texts_stand_as_typed(baked):
+    path, answers = baked
+    files = {file: file.read_text("utf-8") for file in path.rglob("*") if file.is_file()}
+    for text in files.values():
+        assert "{%" not in text and "cookiecutter." not in text and "{{" not in text
+        assert text.endswith("\n") and not text.endswith("\n\n")
+    with_port = [file.name for file, text in files.items() if answers["mlflow_port"] in text]
+    assert with_port == ["mlflow.env"]
+
+    project = tomllib.loads(files[path / "pyproject.toml"])["project"]
+    one_line = {name: " ".join(answers[name].splitlines()) for name in ASKED[:4]}
+    assert project["description"] == one_line["description"]
+    assert project.get("authors", [{"name": ""}])[0]["name"] == one_line["author_name"]
+    readme = files[path / "README.md"]
+    assert readme.startswith(f"# {one_line['project_name']}\n\n{one_line['description']}\n")
+
+
+def test_the_readme_is_in_the_language_asked_for(baked):
+    path, answers = baked
+    heading = {"en": "## Three commands", "es": "## Tres comandos"}[answers["language"]]
+    assert heading in (path / "README.md").read_text("utf-8")
+
+
+def test_what_a_newcomer_reads_first_is_short(baked):
+    path, answers = baked
+    package = path / "src" / answers["__package"]
+    files = [path / "README.md", *(package / f"{name}.py" for name in ("data", "model", "train"))]
+    assert sum(len(file.read_text("utf-8").splitlines()) for file in files) <= 300
+
+
+def test_the_code_is_clean(baked):
+    path, _ = baked
+    for words in (["check"], ["format", "--check"]):
+        done = subprocess.run(["ruff", *words, "."], cwd=path, capture_output=True, text=True)
+        assert not done.returncode, done.stdout
+
+
+def test_conda_s_file_names_only_python_pip_and_the_project(cookies):
+    """Read as YAML only: conda's own parser and solver cannot be had on the test machine."""
+    path = cookies.bake(extra_context=SETS["conda"] | {"setup": "later"}).project_path
+    content = yaml.safe_load((path / "environment.yml").read_text())
+    python = QUESTIONS["_requires_python"]
+    assert content["channels"] == ["conda-forge", "nodefaults"]
+    assert content["dependencies"] == [f"python{python}", "pip", {"pip": ["-e ."]}]
+    assert (
+        tomllib.loads((path / "pyproject.toml").read_text())["project"]["requires-python"] == python
+    )
+
+
+def test_venv_s_file_holds_the_project(cookies):
+    path = cookies.bake(extra_context={"environment": "venv", "setup": "later"}).project_path
+    assert (path / "requirements.txt").read_text() == "-e .\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("My ML Project", "my-ml-project"),
+        ("Ça va 2 uv", "ca-va-2-uv"),
+        ("Bob's model", "bob-s-model"),
+        ("123 go", "ml-123-go"),
+        ("🚀", "my-ml-project"),
+        ("1" * 200, "ml-" + "1" * 47),
+        ("ab " * 100, ("ab-" * 16)[:47].strip("-")),
+    ],
+)
+def test_the_slug_derived_from_any_name_is_valid(cookies, name, slug):
+    result = cookies.bake(extra_context={"project_name": name, "setup": "later"})
+    assert result.exception is None and result.context["project_slug"] == slug
+
+
+IMPOSSIBLE = [
+    ({"project_slug": "My_Project"}, ["project_slug is 'My_Project'", "as in my-ml-project"]),
+    ({"project_slug": "a--b"}, ["project_slug is 'a--b'"]),
+    ({"project_slug": "a" * 51}, ["1 to 50"]),
+    ({"project_slug": "../escaped"}, ["project_slug is '../escaped'"]),
+    ({"project_slug": "class"}, ["project_slug is 'class', which is taken", "my-class"]),
+    ({"project_slug": "json"}, ["which is taken"]),
+    ({"project_slug": "nul"}, ["which is taken"]),
+    ({"project_slug": "start-server"}, ["which is taken"]),
+    ({"mlflow_port": "80"}, ["mlflow_port is '80'", "1024 to 65535"]),
+    ({"mlflow_port": "65536"}, ["mlflow_port is '65536'"]),
+    ({"mlflow_port": "eighty"}, ["mlflow_port is 'eighty'"]),
+    ({"description": "a\x07b"}, ["description holds '\\x07'"]),
+    ({"project_slug": "9", "mlflow_port": "0"}, ["project_slug is '9'", "mlflow_port is '0'"]),
+]
+
+
+@pytest.mark.parametrize(("answers", "sentences"), IMPOSSIBLE)
+def test_an_impossible_answer_gets_a_sentence_and_leaves_nothing(
+    cookiecutter, tmp_path, answers, sentences
+):
+    output = tmp_path / "in" / "here"
+    output.mkdir(parents=True)
+    done = cookiecutter(output, "--no-input", *(f"{k}={v}" for k, v in answers.items()))
+    assert done.returncode == 1
+    assert all(sentence in done.stderr for sentence in sentences)
+    assert list(tmp_path.rglob("*")) == [output.parent, output]
+
+
+def test_no_answer_is_executed(cookiecutter, tmp_path):
+    attack = '"); import os; os.system("touch owned") #'
+    answers = [f"{name}={attack}" for name in ("project_name", "description", "author_name")]
+    done = cookiecutter(tmp_path, "--no-input", "setup=later", "project_slug=safe", *answers)
+    assert not done.returncode, done.stderr
+    assert not list(tmp_path.rglob("owned"))
+
+
+def test_answers_can_be_replayed(cookiecutter, environ, tmp_path):
+    """The same project comes from the command line, `--replay` and `--replay-file`."""
+    first = cookiecutter(tmp_path / "1", "--no-input", "setup=later", "project_name=Again")
+    again = cookiecutter(tmp_path / "2", "--replay")
+    replays = f"{environ['HOME']}/.cookiecutter_replay/mlflow-local-template.json"
+    file = cookiecutter(tmp_path / "3", "--replay-file", replays)
+    assert not (first.returncode or again.returncode or file.returncode)
+    made = [Project(tmp_path / number / "again", environ) for number in "123"]
+    assert made[0].read("README.md") == made[1].read("README.md") == made[2].read("README.md")

@@ -1,0 +1,1 @@
+"""Train, register and look after the models of this project."""

@@ -1,0 +1,1 @@
+"""What you rarely touch: the MLflow server of this project and its history."""

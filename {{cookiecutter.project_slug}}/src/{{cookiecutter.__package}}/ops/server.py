@@ -1,0 +1,339 @@
+"""The MLflow server of this project: how it starts, when it is ready, whose it is, how it stops.
+
+It is plain `mlflow --env-file mlflow.env server` with the root as its working directory, so every
+path in the settings means the same wherever the project lies and whoever starts the server.
+"""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+import webbrowser
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import psutil
+import typer
+
+from ..config import ENDINGS, FROM_SHELL, ROOT, SETTINGS, Refused, command, run
+
+ANSWER_SECONDS = 3
+START_SECONDS = 300  # without compiled bytecode, on a busy machine, a start can take 100 s
+STOP_SECONDS = 20
+
+
+def artifacts() -> Path:
+    """Return the folder of the artifacts that the settings name."""
+    return ROOT / os.environ["MLFLOW_ARTIFACTS_DESTINATION"]
+
+
+def database() -> Path:
+    """Return the database file that the settings name."""
+    return ROOT / os.environ["MLFLOW_BACKEND_STORE_URI"].removeprefix("sqlite:///")
+
+
+def address(port: int | str | None = None) -> str:
+    """Return where this project's server is: on `port`, or on the settings' port."""
+    return f"http://{os.environ['MLFLOW_HOST']}:{port or os.environ['MLFLOW_PORT']}"
+
+
+# Whose server is it?
+
+
+def request(uri: str, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
+    """Return what the API of the server at `uri` answers; raise OSError when it does not."""
+    asked = urllib.request.Request(f"{uri}/api/2.0/{path}", data=body, method=method)
+    with urllib.request.urlopen(asked, timeout=ANSWER_SECONDS) as answer:
+        return answer.read()
+
+
+def listens(uri: str) -> bool:
+    """Return whether anything accepts connections at `uri`."""
+    try:
+        place = urlsplit(uri).hostname, urlsplit(uri).port or 80
+    except ValueError as error:
+        raise Refused(f"{uri} is no address: {error}; mend it in {SETTINGS}.") from error
+    with suppress(OSError), socket.create_connection(place, ANSWER_SECONDS):
+        return True
+    return False
+
+
+def owns(uri: str) -> bool:
+    """Return whether the server at `uri` keeps this history's artifacts and runs.
+
+    A nonce put into the artifact folder has to come back through the server's API, which tells
+    copies of a project apart, and the server's newest experiment has to be in the database file.
+    """
+    nonce = artifacts() / ".owner" / uuid.uuid4().hex
+    newest = "mlflow/experiments/search?max_results=1&view_type=ALL&order_by=creation_time%20DESC"
+    try:
+        nonce.parent.mkdir(parents=True, exist_ok=True)
+        nonce.write_text(nonce.name)
+    except OSError as error:
+        raise Refused(f"The history cannot be written to: {error}.") from error
+    try:
+        returned = request(uri, f"mlflow-artifacts/artifacts/.owner/{nonce.name}")
+        found = json.loads(request(uri, newest)).get("experiments", [])
+        return returned == nonce.name.encode() and all(map(in_database, found))
+    except (OSError, ValueError):
+        return False
+    finally:
+        nonce.unlink(missing_ok=True)
+
+
+def in_database(experiment: dict) -> bool:
+    """Return whether the database file holds the `experiment` that a server told of."""
+    query = "SELECT 1 FROM experiments WHERE experiment_id = ? AND creation_time = ?"
+    values = experiment["experiment_id"], experiment["creation_time"]
+    try:
+        with closing(sqlite3.connect(f"{database().as_uri()}?mode=ro", uri=True)) as file:
+            return file.execute(query, values).fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
+def listeners() -> Iterator[tuple[int, psutil.Process]]:
+    """Yield port and process of each listening socket that this user may know of."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    yield connection.laddr.port, process
+
+
+def holder(uri: str) -> str:
+    """Return who listens on the port of `uri`, as far as this user may know."""
+    for port, process in listeners():
+        with suppress(psutil.Error):
+            if port == urlsplit(uri).port:
+                return f"process {process.pid} ({process.name()}, started in {process.cwd()})"
+    return "another program"
+
+
+def running() -> str | None:
+    """Return the address of this history's own server, on whatever port; None without one."""
+    ports: list[int | str] = [os.environ["MLFLOW_PORT"]]
+    for port, process in listeners():
+        with suppress(psutil.Error):
+            if Path(process.cwd()) == ROOT:
+                ports.append(port)
+    return next((uri for uri in map(address, ports) if listens(uri) and owns(uri)), None)
+
+
+@cache
+def connect() -> str:
+    """Return the address of the tracking server, once it is proved to keep this history.
+
+    An address beyond this machine is a deliberate choice: it is printed and taken.
+    Raises `Refused` where nobody answers, or another server does.
+    """
+    uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
+    whence = " (MLFLOW_TRACKING_URI from your shell)" if "MLFLOW_TRACKING_URI" in FROM_SHELL else ""
+    if not uri.startswith(("http://", "https://")):
+        raise Refused(f"{uri}{whence} is no server: unset it, or name an http address.")
+    if urlsplit(uri).hostname not in ("127.0.0.1", "localhost", "::1"):
+        print(f"Server   {uri}{whence}, not on this machine", flush=True)
+    elif listens(uri) and owns(uri):
+        print(f"Server   {uri}{whence}\nHistory  {database().parent}", flush=True)
+    else:
+        raise Refused(why_not(uri, whence))
+    return uri
+
+
+def why_not(uri: str, whence: str) -> str:
+    """Return the sentence for a client that finds no server of this history at `uri`."""
+    start = f"start this project's server in another terminal: {command('start-server')}"
+    if elsewhere := running():
+        return (
+            f"This project's server runs at {elsewhere}, not at {uri}{whence}: set "
+            f"MLFLOW_TRACKING_URI={elsewhere}, or start it again without --port."
+        )
+    if not listens(uri):
+        return f"No server answers at {uri}{whence}: {start}"
+    return f"{uri}{whence} is another server, {holder(uri)}: {port_line(uri)}; {start}"
+
+
+def port_line(uri: str) -> str:
+    """Return the words that name the line to edit when the port of `uri` is taken."""
+    port = urlsplit(uri).port or 0
+    free = next(other for other in range(port + 1, port + 1000) if not listens(address(other)))
+    return f"write MLFLOW_PORT={free} instead of MLFLOW_PORT={port} in {SETTINGS}"
+
+
+# How it starts and stops
+
+
+class Server:
+    """A server process of this history at `uri`, and the last lines that it wrote."""
+
+    def __init__(self, port: int | str) -> None:
+        self.uri = address(port)
+        self.ready = False
+        self.tail: deque[str] = deque(maxlen=30)
+        own_group: dict = {"start_new_session": True}  # the terminal's Ctrl-C is ours to pass on
+        if os.name == "nt":
+            own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "--env-file", SETTINGS, "server"],
+            cwd=ROOT,
+            env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
+            | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            **own_group,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.tail.append(line)
+            if self.ready:
+                sys.stderr.write(line)
+
+    def wait_until_ready(self) -> None:
+        """Return when the API answers for this history; raise `Refused` when it cannot."""
+        begin = told = time.monotonic()
+        while not (listens(self.uri) and owns(self.uri)):
+            now = time.monotonic()
+            if self.process.poll() is not None:
+                raise Refused(f"The server ended before it was ready{self.last_words()}")
+            if now - begin > START_SECONDS:
+                raise Refused(f"No server within {START_SECONDS} s{self.last_words()}")
+            if now - told > 5:
+                told = now
+                print(f"  {now - begin:.0f} s (the first start is the longest)", flush=True)
+            time.sleep(0.2)
+        self.ready = True
+
+    def last_words(self) -> str:
+        """Return the end of what the server wrote, to close a sentence."""
+        return ". It wrote:\n" + ("".join(self.tail).rstrip() or "nothing")
+
+    def stop(self) -> None:
+        """End the server and every process it started; return when all are gone."""
+        with undisturbed():
+            for end in (psutil.Process.terminate, psutil.Process.kill):
+                family = self._family()
+                for member in family:
+                    with suppress(psutil.NoSuchProcess):
+                        end(member)
+                psutil.wait_procs(family, timeout=STOP_SECONDS)
+
+    def _family(self) -> list[psutil.Process]:
+        """Return the server's living processes; on POSIX also those whose parent is gone."""
+        if os.name == "posix":
+            return [other for other in psutil.process_iter() if group(other) == self.process.pid]
+        with suppress(psutil.NoSuchProcess):
+            main = psutil.Process(self.process.pid)
+            return [main, *main.children(recursive=True)]
+        return []
+
+
+def group(process: psutil.Process) -> int | None:
+    """Return the process group of a `process` that may just have ended."""
+    with suppress(OSError):
+        return os.getpgid(process.pid)
+    return None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and its like, for a block that has to come to its end."""
+    kept = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def serving(port: int | str) -> Iterator[Server]:
+    """Run this history's server on `port` while the block runs; it begins when it is ready."""
+    uri = address(port)
+    if listens(uri):
+        raise Refused(f"{uri} is held by {holder(uri)}: {port_line(uri)}, or use --port.")
+    print(f"Starting the MLflow server of {ROOT} at {uri} ...", flush=True)
+    server = Server(port)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+# The command
+
+
+def check() -> None:
+    """Prove this history's server: the one that runs, or one that is started just for this."""
+    if uri := running():
+        prove(uri)
+    else:
+        with socket.create_server((os.environ["MLFLOW_HOST"], 0)) as probe:
+            free = probe.getsockname()[1]
+        with serving(free) as server:
+            prove(server.uri)
+
+
+def prove(uri: str) -> None:
+    """Send an artifact in and out through this history's server at `uri`, and say where it was."""
+    name = uuid.uuid4().hex
+    path = f"mlflow-artifacts/artifacts/.owner/{name}"
+    request(uri, path, "PUT", name.encode())
+    stored, returned = (artifacts() / ".owner" / name).read_bytes(), request(uri, path)
+    request(uri, path, "DELETE")
+    if not stored == returned == name.encode():
+        raise Refused(f"An artifact comes back changed from {uri}: see what the server writes.")
+    print(f"Checked: the server answers at {uri}, an artifact went in and came out.")
+    print(f"Store      {database()}\nArtifacts  {artifacts()}", flush=True)
+
+
+def start(
+    port: Annotated[
+        int | None, typer.Option(min=1024, max=65535, help="Another port than the settings'.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Show the UI in the browser.")] = False,
+    only_check: Annotated[
+        bool, typer.Option("--check", help="Start it on a free port, prove that it works, stop it.")
+    ] = False,
+) -> None:
+    """Start this project's MLflow server, until Ctrl-C."""
+    if only_check:
+        check()
+    elif uri := running():
+        print(f"This project's server already runs at {uri}")
+        if show:
+            webbrowser.open(uri)
+    else:
+        with serving(port or os.environ["MLFLOW_PORT"]) as server, suppress(KeyboardInterrupt):
+            print(f"Ready    {server.uri}\nHistory  {database().parent}", flush=True)
+            print("Ctrl-C stops it", flush=True)
+            if show:
+                webbrowser.open(server.uri)
+            while server.process.poll() is None:  # on Windows wait() is deaf to Ctrl-C
+                time.sleep(0.5)
+            raise Refused(f"The server ended by itself{server.last_words()}")
+        print("Stopped")
+
+
+def main() -> None:
+    """Run `start-server`."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(start)
+    run(app)

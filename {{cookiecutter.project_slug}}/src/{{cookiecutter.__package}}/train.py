@@ -1,0 +1,123 @@
+"""One training run: tracked, measured on held-out rows, registered as the challenger."""
+
+import hashlib
+import logging
+import random
+import subprocess
+import warnings
+from importlib.metadata import packages_distributions, version
+
+import numpy as np
+import pandas as pd
+
+from .config import EXPERIMENT, MODEL, ROOT, Refused
+from .data import TARGET, load, split
+from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
+from .ops import server
+
+
+def train(changes: dict | None = None, seed: int = 0) -> None:
+    """Fit the model with `PARAMS` and your `changes`, track the run, register the version.
+
+    `seed` sets NumPy's and Python's generators, which scikit-learn follows.
+    Raises `Refused` when the project's server does not run or a parameter does not fit.
+    """
+    uri = server.connect()
+    import mlflow  # late: it takes seconds, which a missing server need not cost
+
+    warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
+    # Asked for even where, as with uv, there is no pip to find.
+    quiet = logging.getLogger("mlflow.utils.environment")
+    quiet.addFilter(lambda record: "installed pip version" not in record.getMessage())
+    params = PARAMS | (changes or {})
+    training, held_out = split(load())
+    mlflow.set_experiment(EXPERIMENT)
+    with mlflow.start_run(tags=git_tags()) as run:
+        mlflow.log_params(params | {"seed": seed})
+        log_data(training, "training")
+        test_data = log_data(held_out, "testing")
+        print(f"Training on {len(training)} rows ...", flush=True)
+        model = fit(params, seed, training, changes)
+        X, y = held_out.drop(columns=TARGET), held_out[TARGET]
+        metrics = measure(model, X, y)
+        for name, figure in plots(model, X, y).items():
+            mlflow.log_figure(figure, f"plots/{name}.png")
+        logged = log_model(model, params, X)
+        mlflow.log_metrics(metrics, dataset=test_data, model_id=logged.model_id)
+    registered = mlflow.register_model(logged.model_uri, MODEL, await_registration_for=None)
+    mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", registered.version)
+
+    print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    print(f"Run      {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+    print(f"Version  {uri}/#/models/{MODEL}/versions/{registered.version} (alias challenger)")
+
+
+def fit(params: dict, seed: int, rows: pd.DataFrame, changes: dict | None):
+    """Return the model fitted on `rows`; refuse `changes` of parameters that it cannot take."""
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        return build(**params).fit(rows.drop(columns=TARGET), rows[TARGET])
+    except (TypeError, ValueError) as error:
+        if changes:
+            raise Refused(f"The model cannot be fitted with {changes}: {error}") from error
+        raise
+
+
+def git_tags() -> dict[str, str]:
+    """Return the project's commit, and whether its files differ from it; `none` without git."""
+    try:
+        commit, changed = (
+            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"git": "none"}
+    return {"git": commit.stdout.strip(), "git_dirty": str(bool(changed.stdout)).lower()}
+
+
+def log_data(rows: pd.DataFrame, context: str):
+    """Log `rows` as a data set with their hash, and a hash of each row; return the data set."""
+    import mlflow
+
+    hashes = pd.util.hash_pandas_object(rows, index=False).to_numpy()
+    digest = hashlib.sha256(hashes.tobytes()).hexdigest()[:32]
+    dataset = mlflow.data.from_pandas(rows, targets=TARGET, name=context, digest=digest)
+    mlflow.log_input(dataset, context)
+    mlflow.log_text("\n".join(f"{row:016x}" for row in hashes), f"data/{context}_rows.txt")
+    return dataset
+
+
+def log_model(model, params: dict, X: pd.DataFrame):
+    """Log a fitted `model` with signature and example, prove that it loads; return its info."""
+    import mlflow
+    import skops.io
+
+    unknown = set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - set(TRUSTED_TYPES)
+    if unknown:
+        raise Refused(
+            f"The model holds types that skops does not know: {', '.join(sorted(unknown))}. "
+            "Read what they are, then add them to TRUSTED_TYPES in model.py."
+        )
+    logged = mlflow.sklearn.log_model(
+        model,
+        name="model",
+        params=params,
+        input_example=X.head(5),
+        signature=mlflow.models.infer_signature(X, model.predict(X)),
+        pip_requirements=requirements(model),
+        skops_trusted_types=TRUSTED_TYPES,
+    )
+    mlflow.pyfunc.load_model(logged.model_uri).predict(X.head(5))
+    return logged
+
+
+def requirements(model) -> list[str]:
+    """Return the installed versions of the few libraries that loading `model` needs."""
+    parts = [model, *model.get_params().values()]
+    modules = {type(part).__module__.partition(".")[0] for part in parts} - {__package__}
+    found = packages_distributions()
+    names = {"mlflow", "numpy", "pandas", "skops"} | {
+        found[module][0] for module in modules if module in found
+    }
+    return [f"{name}=={version(name)}" for name in sorted(names)]

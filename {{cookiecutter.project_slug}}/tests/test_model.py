@@ -1,0 +1,36 @@
+"""Data and model keep the contract that every command relies on, whatever they are about."""
+
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from {{ cookiecutter.__package }} import data, model
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return data.split(data.load())
+
+
+def test_the_held_out_rows_are_others_and_always_the_same(rows):
+    training, held_out = rows
+    assert not set(training.index) & set(held_out.index)
+    assert data.TARGET in training.columns
+    pd.testing.assert_frame_equal(held_out, data.split(data.load())[1])
+
+
+def test_the_model_is_built_unfitted(rows):
+    _, held_out = rows
+    with pytest.raises(NotFittedError):
+        model.build(**model.PARAMS).predict(held_out.drop(columns=data.TARGET))
+
+
+def test_a_fitted_model_passes_its_thresholds_and_is_drawn(rows):
+    (X, y), (X_new, y_new) = ((part.drop(columns=data.TARGET), part[data.TARGET]) for part in rows)
+    fitted = clone(model.build(**model.PARAMS)).fit(X, y)
+    metrics = model.measure(fitted, X_new, y_new)
+    name, direction = model.PRIMARY
+    assert name in metrics and direction in ("maximize", "minimize")
+    assert all(metrics[key] >= least for key, least in model.THRESHOLDS.items())
+    assert all(figure.axes for figure in model.plots(fitted, X_new, y_new).values())
