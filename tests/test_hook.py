@@ -1,0 +1,210 @@
+"""The hook, through the real command: whatever goes wrong, the project stays and says what to type.
+
+Stub programs stand for tools that fail or cannot be had here. conda is one of them: that its calls
+are right is all that is tested; its solver and its channels were never tried.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import psutil
+import pytest
+import yaml
+
+NEXT = "The project is complete. To install and verify it, type:"
+
+
+@pytest.fixture
+def path_of(tmp_path, environ):
+    """Return a function that makes a PATH of this system's folders and the given stub programs."""
+
+    def make(**stubs):
+        folder = tmp_path / "stubs"
+        folder.mkdir(exist_ok=True)
+        for name, script in stubs.items():
+            (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+            (folder / name).chmod(0o755)
+        return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+    return make
+
+
+def last_lines(done, project, command):
+    """Assert that the last thing on the screen is what to type."""
+    assert done.stdout.endswith(f"{NEXT}\n\n  cd {project}\n  {command}\n\n")
+
+
+UV = "uv sync && uv run start-server --check"
+
+
+def test_without_uv_the_project_stays_and_says_what_to_type(cookiecutter, path_of, tmp_path):
+    done = cookiecutter(tmp_path, "--no-input", env=path_of())
+    assert done.returncode == 0
+    assert "NOT VERIFIED: uv is not on this machine: install it (pip install uv" in done.stdout
+    assert (tmp_path / "my-ml-project" / "pyproject.toml").exists()
+    last_lines(done, tmp_path / "my-ml-project", UV)
+
+
+def test_uv_is_found_where_uvx_says_it_is(cookiecutter, path_of, tmp_path):
+    env = path_of(elsewhere='echo "elsewhere $@"')
+    uv = f"{tmp_path}/stubs/elsewhere"
+    done = cookiecutter(tmp_path, "--no-input", env=env | {"PATH": "/usr/bin:/bin", "UV": uv})
+    assert done.returncode == 0
+    log = (tmp_path / "my-ml-project" / "setup.log").read_text()
+    assert "elsewhere sync" in log and "elsewhere run start-server --check" in log
+
+
+def test_without_conda_the_project_says_where_to_get_it(cookiecutter, path_of, tmp_path):
+    done = cookiecutter(tmp_path, "--no-input", "environment=conda", env=path_of())
+    assert done.returncode == 0
+    assert "NOT VERIFIED: conda is not on this machine: install it (Miniforge" in done.stdout
+    assert "conda run --no-capture-output --prefix ./.conda start-server --check" in done.stdout
+
+
+def test_conda_is_called_as_the_readme_says(cookiecutter, path_of, tmp_path):
+    done = cookiecutter(
+        tmp_path, "--no-input", "environment=conda", env=path_of(conda='echo "conda $@"')
+    )
+    log = (tmp_path / "my-ml-project" / "setup.log").read_text()
+    calls = [line for line in log.splitlines() if line.startswith("conda ")]
+    assert calls == [
+        "conda env create --yes --prefix ./.conda --file environment.yml",
+        "conda run --no-capture-output --prefix ./.conda python -m pip install --group dev",
+        "conda run --no-capture-output --prefix ./.conda start-server --check",
+    ]
+    assert "Verified" in done.stdout
+    readme = (tmp_path / "my-ml-project" / "README.md").read_text()
+    assert "\n".join(calls) in readme
+    assert yaml.safe_load((tmp_path / "my-ml-project" / "environment.yml").read_text())
+
+
+def test_a_python_that_only_pretends_is_passed_over(cookiecutter, path_of, tmp_path):
+    """pyenv's shims answer to names of Pythons that are not there; Windows has such names too."""
+    stubs = {"python3.13": "exit 127", "python3.12": "exit 1", "python3.11": "exit 1"}
+    stubs |= {"python3": "exit 1", "python": "exit 1"}
+    done = cookiecutter(tmp_path, "--no-input", "environment=venv", env=path_of(**stubs))
+    assert done.returncode == 0
+    assert "NOT VERIFIED: no Python >=3.11,<3.14 that can make environments" in done.stdout
+
+
+def test_a_failed_install_shows_the_end_of_its_output(cookiecutter, path_of, tmp_path):
+    env = path_of(uv='echo "resolution is impossible" >&2; exit 7')
+    done = cookiecutter(tmp_path, "--no-input", env=env)
+    assert done.returncode == 0
+    assert "resolution is impossible" in done.stdout
+    assert "NOT VERIFIED: uv sync failed with exit code 7." in done.stdout
+    assert f"Details are in {tmp_path / 'my-ml-project' / 'setup.log'}." in done.stdout
+    last_lines(done, tmp_path / "my-ml-project", UV)
+
+
+def test_a_failed_check_is_told_apart_from_a_failed_install(cookiecutter, path_of, tmp_path):
+    env = path_of(uv='[ "$1" = sync ] || { echo "The server ended"; exit 1; }')
+    done = cookiecutter(tmp_path, "--no-input", env=env)
+    assert done.returncode == 0
+    assert "The server ended" in done.stdout
+    assert "NOT VERIFIED: uv run start-server --check failed with exit code 1." in done.stdout
+
+
+def test_an_index_out_of_reach_leaves_the_project(cookiecutter, environ, tmp_path):
+    """Real uv, and an index address on which nobody listens."""
+    env = {
+        "PATH": f"{os.path.dirname(sys.executable)}:{environ['PATH']}",
+        "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
+        "UV_HTTP_RETRIES": "0",
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    done = cookiecutter(tmp_path, "--no-input", env=env)
+    assert done.returncode == 0
+    assert "127.0.0.1:9" in done.stdout
+    assert "NOT VERIFIED: uv sync failed" in done.stdout
+    last_lines(done, tmp_path / "my-ml-project", UV)
+
+
+def test_strict_mode_turns_trouble_into_an_error(cookiecutter, path_of, tmp_path):
+    env = path_of() | {"MLFLOW_TEMPLATE_STRICT": "1"}
+    done = cookiecutter(tmp_path, "--no-input", env=env)
+    assert done.returncode == 1
+    assert "NOT VERIFIED: uv is not on this machine" in done.stderr
+    assert "--keep-project-on-failure" in done.stderr
+    assert not (tmp_path / "my-ml-project").exists()
+
+    done = cookiecutter(tmp_path, "--no-input", "--keep-project-on-failure", env=env)
+    assert done.returncode == 1
+    assert (tmp_path / "my-ml-project" / "README.md").exists()
+
+
+def test_later_writes_the_files_and_says_what_to_type(cookiecutter, path_of, tmp_path):
+    done = cookiecutter(tmp_path, "--no-input", "setup=later", env=path_of(uv="touch called"))
+    assert done.returncode == 0
+    project = tmp_path / "my-ml-project"
+    assert f"  cd {project}\n  uv sync\n" in done.stdout
+    assert done.stdout.rstrip().endswith("uv run my-ml-project train")
+    assert not (project / "called").exists() and not (project / "setup.log").exists()
+
+
+def test_the_project_s_commands_see_nothing_of_the_caller_s_environment(
+    cookiecutter, path_of, tmp_path
+):
+    theirs = {
+        "MLFLOW_TRACKING_URI": "http://elsewhere",
+        "VIRTUAL_ENV": "/theirs",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = cookiecutter(tmp_path, "--no-input", env=path_of(uv="env") | theirs)
+    log = (tmp_path / "my-ml-project" / "setup.log").read_text()
+    assert "Verified" in done.stdout
+    assert not [name for name in theirs if f"{name}=" in log]
+
+
+def test_ctrl_c_ends_what_was_started_and_says_what_to_type(
+    checkout, environ, path_of, running, tmp_path
+):
+    env = path_of(uv=f"echo $$ > {tmp_path}/pid; sleep 600")
+    words = f"{sys.executable} -m cookiecutter --no-input {checkout} -o {tmp_path}"
+    command = running(words, tmp_path, **env)
+    command.expect("[1/2] uv sync")
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert command.process.poll() is None
+    uv = psutil.Process(int((tmp_path / "pid").read_text()))
+    command.press_ctrl_c()
+    command.expect("NOT VERIFIED: it was interrupted.")
+    command.expect(UV)
+    assert not psutil.wait_procs([uv], timeout=10)[1]
+    assert (tmp_path / "my-ml-project" / "README.md").exists()
+
+
+def test_cruft_gets_files_only(checkout, environ, path_of, tmp_path):
+    template = tmp_path / "template"
+    shutil.copytree(checkout, template)
+    git = "git init -q && git add -A && git commit -qm template"
+    subprocess.run(["bash", "-c", git], cwd=template, env=environ, check=True)
+    subprocess.run(
+        [f"{os.path.dirname(sys.executable)}/cruft", "create", "--no-input", str(template)],
+        cwd=tmp_path,
+        env=environ | path_of(uv="touch called"),
+        check=True,
+    )
+    project = tmp_path / "my-ml-project"
+    assert (project / ".cruft.json").exists()
+    assert not (project / "called").exists() and not (project / "setup.log").exists()
+
+
+def test_without_hooks_the_tree_is_the_same(cookiecutter, path_of, tmp_path):
+    for output, words in (("with", ["setup=later"]), ("without", ["--accept-hooks", "no"])):
+        done = cookiecutter(tmp_path / output, "--no-input", *words, env=path_of())
+        assert done.returncode == 0
+    trees = [
+        {str(file.relative_to(tmp_path / output)) for file in (tmp_path / output).rglob("*")}
+        for output in ("with", "without")
+    ]
+    assert trees[0] == trees[1]
+
+
+def test_a_terminal_that_knows_ascii_only_is_enough(cookiecutter, path_of, tmp_path):
+    output = tmp_path / "josé"
+    ascii_only = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = cookiecutter(output, "--no-input", env=path_of() | ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert "NOT VERIFIED" in done.stdout

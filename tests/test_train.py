@@ -1,0 +1,231 @@
+"""`train` as a user meets it: what is tracked, what is registered, and what is refused."""
+
+import json
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+LINKS = r"Run      (?P<run>\S+)\nVersion  (?P<version>\S+) \(alias challenger\)"
+
+
+@pytest.fixture(scope="module")
+def api(uv_project, server):
+    """Return a function that asks MLflow's REST API."""
+
+    def ask(path, **body):
+        request = urllib.request.Request(
+            f"{uv_project.uri}/api/2.0/mlflow/{path}",
+            json.dumps(body).encode() if body else None,
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    return ask
+
+
+def run_of(api, said):
+    """Return the run that the last lines of `train` link to."""
+    run_id = said.rsplit("/runs/", 1)[1].split()[0]
+    return api(f"runs/get?run_id={run_id}")["run"]
+
+
+def pairs(items):
+    return {item["key"]: item["value"] for item in items}
+
+
+def test_it_says_first_where_and_last_what(uv_project, trained):
+    lines = trained.splitlines()
+    assert lines[:2] == [
+        f"Server   {uv_project.uri}",
+        f"History  {uv_project.path / 'tracking'}",
+    ]
+    assert lines[-2].startswith(f"Run      {uv_project.uri}/#/experiments/")
+    assert lines[-1] == (
+        f"Version  {uv_project.uri}/#/models/my-ml-project/versions/1 (alias challenger)"
+    )
+
+
+def test_a_run_tells_all_that_made_it(api, trained):
+    run = run_of(api, trained)
+    assert run["info"]["status"] == "FINISHED"
+    data = run["data"]
+    assert pairs(data["params"]) == {
+        "n_estimators": "100", "max_depth": "None", "min_samples_leaf": "1", "seed": "0",
+    }  # fmt: skip
+    assert {"roc_auc", "accuracy", "recall"} <= set(pairs(data["metrics"]))
+    assert pairs(data["metrics"])["roc_auc"] > 0.95
+    assert pairs(data["tags"])["git"] == "none"
+
+    inputs = run["inputs"]["dataset_inputs"]
+    assert {pairs(one["tags"])["mlflow.data.context"] for one in inputs} == {"training", "testing"}
+    digests = {one["dataset"]["digest"] for one in inputs}
+    assert len(digests) == 2 and all(len(digest) == 32 for digest in digests)
+
+    def files(path):
+        found = api(f"artifacts/list?run_id={run['info']['run_id']}&path={path}")["files"]
+        return {file["path"] for file in found}
+
+    assert files("plots") == {
+        "plots/confusion_matrix.png", "plots/roc_curve.png", "plots/permutation_importance.png",
+    }  # fmt: skip
+    assert files("data") == {"data/training_rows.txt", "data/testing_rows.txt"}
+
+
+def test_the_logged_rows_tell_training_from_testing(uv_project, trained):
+    """The later gate asks whether a held-out row was trained on: each row has its own hash."""
+    rows = {
+        name: set(next(uv_project.path.glob(f"tracking/artifacts/1/*/artifacts/data/{name}_rows.txt"))
+        .read_text().split())
+        for name in ("training", "testing")
+    }  # fmt: skip
+    assert (len(rows["training"]), len(rows["testing"])) == (426, 143)
+    assert not rows["training"] & rows["testing"]
+
+
+def test_the_model_comes_back_by_its_alias_without_pickle(uv_project, trained):
+    printed = uv_project.python(
+        "import mlflow, my_ml_project.data as data\n"
+        "name = 'models:/my-ml-project@challenger'\n"
+        "info = mlflow.models.get_model_info(name)\n"
+        "X = data.split(data.load())[1].drop(columns=data.TARGET)\n"
+        "print(len(mlflow.pyfunc.load_model(name).predict(X)))\n"
+        "print(info.flavors['sklearn']['serialization_format'])\n"
+        "print(len(info.signature.inputs.inputs), info.signature.outputs is not None)\n"
+        "print(len(info.load_input_example() if hasattr(info, 'load_input_example')"
+        " else mlflow.pyfunc.load_model(name).input_example))\n"
+        "print(*[r.strip() for r in open(mlflow.pyfunc.get_model_dependencies(name))])",
+        MLFLOW_ALLOW_PICKLE_DESERIALIZATION="true",
+    ).splitlines()
+    assert printed[:4] == ["143", "skops", "30 True", "5"]
+    names = {requirement.partition("==")[0] for requirement in printed[4].split()}
+    assert names == {"mlflow", "numpy", "pandas", "scikit-learn", "skops"}
+    assert not list(uv_project.path.glob("tracking/artifacts/**/*.pkl"))
+
+
+def test_two_runs_differ_by_what_was_typed_and_repeat_with_the_same_seed(uv_project, api, trained):
+    typed = f"{uv_project.train.strip()} -p n_estimators=10 -p max_depth=2 --seed 5"
+    first, again = (uv_project.run(typed) for _ in range(2))
+    assert not first.returncode, first.stderr
+    runs = [run_of(api, said)["data"] for said in (trained, first.stdout, again.stdout)]
+    assert pairs(runs[1]["params"]) == {
+        "n_estimators": "10", "max_depth": "2", "min_samples_leaf": "1", "seed": "5",
+    }  # fmt: skip
+    metrics = [pairs(run["metrics"]) for run in runs]
+    assert metrics[1] == metrics[2] != metrics[0]
+    version = api("registered-models/alias?name=my-ml-project&alias=challenger")["model_version"]
+    assert version["version"] == "3"
+
+
+def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, environ):
+    """Committed as the guide says: neither history nor environment goes into git."""
+    git = "git init -q && git add -A && git commit -qm first && git status --porcelain"
+    try:
+        done = uv_project.run(git)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        listed = uv_project.run("git ls-files").stdout.split()
+        assert "uv.lock" in listed and "tracking/.gitignore" in listed
+        assert not [name for name in listed if name.endswith(".db") or ".venv" in name]
+        commit = uv_project.run("git rev-parse HEAD").stdout.strip()
+        clean = run_of(api, uv_project.run(uv_project.train).stdout)
+        assert pairs(clean["data"]["tags"])["git"] == commit
+        assert pairs(clean["data"]["tags"])["git_dirty"] == "false"
+        (uv_project.path / "new.py").touch()
+        dirty = run_of(api, uv_project.run(uv_project.train).stdout)
+        assert pairs(dirty["data"]["tags"])["git_dirty"] == "true"
+    finally:
+        uv_project.run("rm -rf .git new.py")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        ("-p n_estimators=-5", 1, "cannot be fitted with {'n_estimators': -5}"),
+        ("-p max_depth=deep", 1, "cannot be fitted with {'max_depth': 'deep'}"),
+        ("-p trees=5", 2, "model.py has no"),
+        ("-p trees", 2, "is not name=value"),
+        ("--seed x", 2, "'x' is not a valid int"),
+    ],
+)
+def test_a_wrong_parameter_gets_a_sentence(uv_project, server, words, code, sentence):
+    done = uv_project.run(f"{uv_project.train.strip()} {words}")
+    assert done.returncode == code
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_fails_or_is_ended_does_not_look_finished(uv_project, api, trained, running):
+    uv_project.run(f"{uv_project.train.strip()} -p n_estimators=-5")
+    newest = {"experiment_ids": ["1"], "max_results": 1}
+    assert api("runs/search", **newest)["runs"][0]["info"]["status"] == "FAILED"
+
+    command = running(f"{uv_project.script('my-ml-project')} train", uv_project.path)
+    command.expect("Training on")
+    assert command.end() != 0
+    assert api("runs/search", **newest)["runs"][0]["info"]["status"] == "FAILED"
+
+
+def test_an_untrusted_type_is_named_before_anything_is_registered(uv_project, api, trained):
+    source = uv_project.path / "src/my_ml_project/model.py"
+    kept = source.read_text()
+    try:
+        source.write_text(kept.replace('"numpy.dtype", ', ""))
+        done = uv_project.run(uv_project.train)
+    finally:
+        source.write_text(kept)
+    assert done.returncode == 1
+    assert "types that skops does not know: numpy.dtype. Read what they are" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_server_it_says_within_5_s_how_to_start_one(venv_project):
+    begin = time.monotonic()
+    done = venv_project.run(venv_project.train)
+    assert time.monotonic() - begin < 5
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"No server answers at {venv_project.uri}: start this project's server in another "
+        "terminal: .venv/bin/start-server\n"
+    )
+
+
+def test_a_port_that_accepts_and_never_answers_is_given_up_within_5_s(venv_project):
+    import socket
+
+    with socket.create_server(("127.0.0.1", venv_project.port)):
+        begin = time.monotonic()
+        done = venv_project.run(venv_project.train)
+        assert time.monotonic() - begin < 5
+    assert done.returncode == 1
+    assert "is another server" in done.stderr
+
+
+def test_the_address_of_a_store_in_the_shell_is_refused(venv_project, tmp_path):
+    done = venv_project.run(venv_project.train, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/x.db")
+    assert done.returncode == 1
+    assert "(MLFLOW_TRACKING_URI from your shell) is no server: unset it" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("which", ["uv_project", "venv_project"])
+def test_the_project_s_own_tests_pass(which, request):
+    """Alone, so that a server of the project's own may run or not."""
+    project = request.getfixturevalue(which)
+    before = project.history()
+    done = project.run(project.script("pytest"))
+    assert not done.returncode, done.stdout
+    assert " passed" in done.stdout and "skipped" not in done.stdout
+    assert project.history() == before
+
+
+def test_versions_freeze_into_a_file_for_the_team(venv_project):
+    """As the guide says for venv; the editable project itself stays out."""
+    command = next(line for line in venv_project.read("README.md").split("`") if "freeze" in line)
+    assert not venv_project.run(command).returncode
+    frozen = venv_project.read("requirements.lock")
+    assert "mlflow==" in frozen and "ca-va" not in frozen and "-e " not in frozen
+    subprocess.run(["rm", venv_project.path / "requirements.lock"], check=True)
