@@ -15,7 +15,8 @@ TEXTS = {
 WINDOWS_DEVICES = {"aux", "con", "nul", "prn"} | {
     f"{device}{number}" for device in ("com", "lpt") for number in range(10)
 }
-TAKEN = {"start-server", "tests", "notebooks"} | set(sys.stdlib_module_names) | WINDOWS_DEVICES
+PYTHON = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names}
+TAKEN = {"start-server", "tests", "notebooks"} | PYTHON | WINDOWS_DEVICES
 
 
 def faults():
@@ -25,7 +26,7 @@ def faults():
             f"project_slug is {SLUG!a}: type 1 to 50 of a-z, 0-9 and single hyphens, "
             "beginning with a letter, as in my-ml-project."
         )
-    elif keyword.iskeyword(SLUG) or keyword.issoftkeyword(SLUG) or SLUG.replace("-", "_") in TAKEN:
+    elif TAKEN & {SLUG, SLUG.replace("-", "_")}:
         yield f"project_slug is {SLUG!a}, which is taken: type another one, as in my-{SLUG}."
     if not (PORT.isascii() and PORT.isdecimal() and 1024 <= int(PORT) <= 65535):
         yield f"mlflow_port is {PORT!a}: type a whole number from 1024 to 65535, as in 8080."

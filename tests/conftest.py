@@ -24,6 +24,10 @@ START_SECONDS = 300
 MARK = f"started-by-test-{uuid.uuid4().hex}"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--pictures", help="folder to write screenshots of the real UI to")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Turn every skip into a failure where the run has to be whole."""

@@ -75,9 +75,7 @@ def test_the_server_ends_whole_when_its_main_process_is_killed(venv_project, run
     assert not psutil.wait_procs(family, timeout=30)[1]
 
 
-def test_a_server_that_cannot_start_ends_the_wait_at_once_with_its_last_words(
-    venv_project, tmp_path
-):
+def test_a_server_that_cannot_start_ends_the_wait_at_once(venv_project, tmp_path):
     broken = tmp_path / "mlflow.db"
     broken.write_bytes(b"this is no database" * 1000)
     begin = time.monotonic()
@@ -173,7 +171,7 @@ def test_open_shows_the_ui_in_the_user_s_browser(uv_project, server, tmp_path):
     browser.chmod(0o755)
     done = uv_project.run(f"{uv_project.script('start-server')} --open", BROWSER=f"{browser} %s")
     assert done.returncode == 0
-    assert (tmp_path / "opened").read_text().strip() == uv_project.uri
+    assert (tmp_path / "opened").read_text().startswith(f"{uv_project.uri}/#/experiments")
 
 
 def test_a_copied_environment_does_not_act_on_the_original(venv_project, tmp_path):

@@ -1,6 +1,7 @@
 """`train` as a user meets it: what is tracked, what is registered, and what is refused."""
 
 import json
+import socket
 import subprocess
 import time
 import urllib.request
@@ -8,8 +9,6 @@ import urllib.request
 import pytest
 
 pytestmark = pytest.mark.slow
-
-LINKS = r"Run      (?P<run>\S+)\nVersion  (?P<version>\S+) \(alias challenger\)"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def api(uv_project, server):
 
 def run_of(api, said):
     """Return the run that the last lines of `train` link to."""
-    run_id = said.rsplit("/runs/", 1)[1].split()[0]
+    run_id = said.rsplit("/runs/", 1)[1].partition("?")[0]
     return api(f"runs/get?run_id={run_id}")["run"]
 
 
@@ -45,9 +44,8 @@ def test_it_says_first_where_and_last_what(uv_project, trained):
         f"History  {uv_project.path / 'tracking'}",
     ]
     assert lines[-2].startswith(f"Run      {uv_project.uri}/#/experiments/")
-    assert lines[-1] == (
-        f"Version  {uv_project.uri}/#/models/my-ml-project/versions/1 (alias challenger)"
-    )
+    version = f"Version  {uv_project.uri}/#/models/my-ml-project/versions/1"
+    assert lines[-1].startswith(version) and lines[-1].endswith(" (alias challenger)")
 
 
 def test_a_run_tells_all_that_made_it(api, trained):
@@ -78,11 +76,11 @@ def test_a_run_tells_all_that_made_it(api, trained):
 
 def test_the_logged_rows_tell_training_from_testing(uv_project, trained):
     """The later gate asks whether a held-out row was trained on: each row has its own hash."""
+    folder = next((uv_project.path / "tracking/artifacts/1").glob("*/artifacts/data"))
     rows = {
-        name: set(next(uv_project.path.glob(f"tracking/artifacts/1/*/artifacts/data/{name}_rows.txt"))
-        .read_text().split())
+        name: set((folder / f"{name}_rows.txt").read_text().split())
         for name in ("training", "testing")
-    }  # fmt: skip
+    }
     assert (len(rows["training"]), len(rows["testing"])) == (426, 143)
     assert not rows["training"] & rows["testing"]
 
@@ -96,10 +94,8 @@ def test_the_model_comes_back_by_its_alias_without_pickle(uv_project, trained):
         "print(len(mlflow.pyfunc.load_model(name).predict(X)))\n"
         "print(info.flavors['sklearn']['serialization_format'])\n"
         "print(len(info.signature.inputs.inputs), info.signature.outputs is not None)\n"
-        "print(len(info.load_input_example() if hasattr(info, 'load_input_example')"
-        " else mlflow.pyfunc.load_model(name).input_example))\n"
+        "print(len(mlflow.pyfunc.load_model(name).input_example))\n"
         "print(*[r.strip() for r in open(mlflow.pyfunc.get_model_dependencies(name))])",
-        MLFLOW_ALLOW_PICKLE_DESERIALIZATION="true",
     ).splitlines()
     assert printed[:4] == ["143", "skops", "30 True", "5"]
     names = {requirement.partition("==")[0] for requirement in printed[4].split()}
@@ -148,7 +144,7 @@ def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, envir
         ("-p max_depth=deep", 1, "cannot be fitted with {'max_depth': 'deep'}"),
         ("-p trees=5", 2, "model.py has no"),
         ("-p trees", 2, "is not name=value"),
-        ("--seed x", 2, "'x' is not a valid int"),
+        ("--seed x", 2, "Invalid value for '--seed'"),
     ],
 )
 def test_a_wrong_parameter_gets_a_sentence(uv_project, server, words, code, sentence):
@@ -194,8 +190,6 @@ def test_without_a_server_it_says_within_5_s_how_to_start_one(venv_project):
 
 
 def test_a_port_that_accepts_and_never_answers_is_given_up_within_5_s(venv_project):
-    import socket
-
     with socket.create_server(("127.0.0.1", venv_project.port)):
         begin = time.monotonic()
         done = venv_project.run(venv_project.train)

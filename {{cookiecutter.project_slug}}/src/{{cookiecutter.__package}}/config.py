@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "mlflow.env"
 EXPERIMENT = "{{ cookiecutter.project_slug }}"
 MODEL = "{{ cookiecutter.project_slug }}"
+VIEW = "?workflowType=machine_learning"  # else MLflow's pages open as for language models
 # What asks a process to end: Ctrl-C, a polite kill, a closed terminal (Windows has no SIGHUP).
 ENDINGS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 

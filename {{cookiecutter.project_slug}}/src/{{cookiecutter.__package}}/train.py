@@ -10,7 +10,7 @@ from importlib.metadata import packages_distributions, version
 import numpy as np
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, ROOT, Refused
+from .config import EXPERIMENT, MODEL, ROOT, VIEW, Refused
 from .data import TARGET, load, split
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
@@ -48,8 +48,9 @@ def train(changes: dict | None = None, seed: int = 0) -> None:
     mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", registered.version)
 
     print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-    print(f"Run      {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
-    print(f"Version  {uri}/#/models/{MODEL}/versions/{registered.version} (alias challenger)")
+    run_page = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    print(f"Run      {uri}/#/{run_page}{VIEW}")
+    print(f"Version  {uri}/#/models/{MODEL}/versions/{registered.version}{VIEW} (alias challenger)")
 
 
 def fit(params: dict, seed: int, rows: pd.DataFrame, changes: dict | None):

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import psutil
 import typer
 
-from ..config import ENDINGS, FROM_SHELL, ROOT, SETTINGS, Refused, command, run
+from ..config import ENDINGS, FROM_SHELL, ROOT, SETTINGS, VIEW, Refused, command, run
 
 ANSWER_SECONDS = 3
 START_SECONDS = 300  # without compiled bytecode, on a busy machine, a start can take 100 s
@@ -122,14 +122,15 @@ def holder(uri: str) -> str:
     return "another program"
 
 
-def running() -> str | None:
-    """Return the address of this history's own server, on whatever port; None without one."""
+def running(but: str = "") -> str | None:
+    """Return the address of this history's own server, on whatever port (`but` was asked)."""
     ports: list[int | str] = [os.environ["MLFLOW_PORT"]]
     for port, process in listeners():
         with suppress(psutil.Error):
             if Path(process.cwd()) == ROOT:
                 ports.append(port)
-    return next((uri for uri in map(address, ports) if listens(uri) and owns(uri)), None)
+    others = (uri for uri in map(address, ports) if uri != but)
+    return next((uri for uri in others if listens(uri) and owns(uri)), None)
 
 
 @cache
@@ -155,7 +156,7 @@ def connect() -> str:
 def why_not(uri: str, whence: str) -> str:
     """Return the sentence for a client that finds no server of this history at `uri`."""
     start = f"start this project's server in another terminal: {command('start-server')}"
-    if elsewhere := running():
+    if elsewhere := running(but=uri):
         return (
             f"This project's server runs at {elsewhere}, not at {uri}{whence}: set "
             f"MLFLOW_TRACKING_URI={elsewhere}, or start it again without --port."
@@ -319,13 +320,13 @@ def start(
     elif uri := running():
         print(f"This project's server already runs at {uri}")
         if show:
-            webbrowser.open(uri)
+            webbrowser.open(f"{uri}/#/experiments{VIEW}")
     else:
         with serving(port or os.environ["MLFLOW_PORT"]) as server, suppress(KeyboardInterrupt):
             print(f"Ready    {server.uri}\nHistory  {database().parent}", flush=True)
             print("Ctrl-C stops it", flush=True)
             if show:
-                webbrowser.open(server.uri)
+                webbrowser.open(f"{server.uri}/#/experiments{VIEW}")
             while server.process.poll() is None:  # on Windows wait() is deaf to Ctrl-C
                 time.sleep(0.5)
             raise Refused(f"The server ended by itself{server.last_words()}")

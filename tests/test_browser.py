@@ -1,0 +1,46 @@
+"""What a person sees in MLflow's own UI, in a real browser."""
+
+import shutil
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def page():
+    """Return a page of the system's Chromium, which asks nothing of the internet."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no Chromium on this machine")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=chromium, args=quiet)
+        yield browser.new_page(viewport={"width": 1280, "height": 840})
+        browser.close()
+
+
+def test_the_links_lead_to_the_run_its_pictures_and_the_version(
+    page, server, uv_project, pytestconfig, tmp_path
+):
+    done = uv_project.run(uv_project.train)
+    run, version = (line.split()[1] for line in done.stdout.splitlines()[-2:])
+    pictures = pytestconfig.getoption("pictures") or tmp_path
+
+    page.goto(run)
+    page.get_by_role("button", name="Close").click()  # MLflow's chat, which covers a third
+    for shown in ("roc_auc", "0.98", "n_estimators", "training (", "git"):
+        page.get_by_text(shown).first.wait_for()
+    page.get_by_text("Model registry").wait_for()  # opens for models, not for language models
+    page.screenshot(path=f"{pictures}/run.png")
+
+    page.goto(run.replace("?", "/artifacts?"))
+    page.get_by_text("plots").first.click()
+    page.get_by_text("roc_curve.png").first.click()
+    page.locator("img[src^='blob:']").first.wait_for()
+    page.screenshot(path=f"{pictures}/plot.png")
+
+    page.goto(version)
+    page.get_by_text("challenger").first.wait_for()
+    page.screenshot(path=f"{pictures}/version.png")
