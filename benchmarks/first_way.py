@@ -1,4 +1,4 @@
-"""How long the first way takes: from the command to a tracked run, beside what one would do by hand.
+"""How long the first way takes: from the command to a tracked run, and beside doing it by hand.
 
     uv run python benchmarks/first_way.py [--runs 3]
 

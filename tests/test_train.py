@@ -44,8 +44,8 @@ def test_it_says_first_where_and_last_what(uv_project, trained):
         f"History  {uv_project.path / 'tracking'}",
     ]
     assert lines[-2].startswith(f"Run      {uv_project.uri}/#/experiments/")
-    version = f"Version  {uv_project.uri}/#/models/my-ml-project/versions/1"
-    assert lines[-1].startswith(version) and lines[-1].endswith(" (alias challenger)")
+    assert lines[-1].startswith(f"Version  {uv_project.uri}/#/models/my-ml-project/versions/")
+    assert lines[-1].endswith(" (alias challenger)")
 
 
 def test_a_run_tells_all_that_made_it(api, trained):
@@ -114,7 +114,7 @@ def test_two_runs_differ_by_what_was_typed_and_repeat_with_the_same_seed(uv_proj
     metrics = [pairs(run["metrics"]) for run in runs]
     assert metrics[1] == metrics[2] != metrics[0]
     version = api("registered-models/alias?name=my-ml-project&alias=challenger")["model_version"]
-    assert version["version"] == "3"
+    assert f"/versions/{version['version']}?" in again.stdout
 
 
 def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, environ):

@@ -25,25 +25,16 @@ def train(changes: dict | None = None, seed: int = 0) -> None:
     uri = server.connect()
     import mlflow  # late: it takes seconds, which a missing server need not cost
 
-    warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
-    # Asked for even where, as with uv, there is no pip to find.
-    quiet = logging.getLogger("mlflow.utils.environment")
-    quiet.addFilter(lambda record: "installed pip version" not in record.getMessage())
+    hush()
     params = PARAMS | (changes or {})
     training, held_out = split(load())
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(tags=git_tags()) as run:
+        print(f"Training on {len(training)} rows ...", flush=True)
         mlflow.log_params(params | {"seed": seed})
         log_data(training, "training")
-        test_data = log_data(held_out, "testing")
-        print(f"Training on {len(training)} rows ...", flush=True)
         model = fit(params, seed, training, changes)
-        X, y = held_out.drop(columns=TARGET), held_out[TARGET]
-        metrics = measure(model, X, y)
-        for name, figure in plots(model, X, y).items():
-            mlflow.log_figure(figure, f"plots/{name}.png")
-        logged = log_model(model, params, X)
-        mlflow.log_metrics(metrics, dataset=test_data, model_id=logged.model_id)
+        logged, metrics = log_results(model, params, held_out)
     registered = mlflow.register_model(logged.model_uri, MODEL, await_registration_for=None)
     mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", registered.version)
 
@@ -51,6 +42,13 @@ def train(changes: dict | None = None, seed: int = 0) -> None:
     run_page = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     print(f"Run      {uri}/#/{run_page}{VIEW}")
     print(f"Version  {uri}/#/models/{MODEL}/versions/{registered.version}{VIEW} (alias challenger)")
+
+
+def hush() -> None:
+    """Silence two remarks that MLflow makes on every run and that ask for nothing."""
+    warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
+    environment = logging.getLogger("mlflow.utils.environment")
+    environment.addFilter(lambda record: "installed pip version" not in record.getMessage())
 
 
 def fit(params: dict, seed: int, rows: pd.DataFrame, changes: dict | None):
@@ -87,6 +85,20 @@ def log_data(rows: pd.DataFrame, context: str):
     mlflow.log_input(dataset, context)
     mlflow.log_text("\n".join(f"{row:016x}" for row in hashes), f"data/{context}_rows.txt")
     return dataset
+
+
+def log_results(model, params: dict, rows: pd.DataFrame):
+    """Log a fitted `model`, and how it does on held-out `rows`; return its info and metrics."""
+    import mlflow
+
+    X, y = rows.drop(columns=TARGET), rows[TARGET]
+    dataset = log_data(rows, "testing")
+    for name, figure in plots(model, X, y).items():
+        mlflow.log_figure(figure, f"plots/{name}.png")
+    logged = log_model(model, params, X)
+    metrics = measure(model, X, y)
+    mlflow.log_metrics(metrics, dataset=dataset, model_id=logged.model_id)
+    return logged, metrics
 
 
 def log_model(model, params: dict, X: pd.DataFrame):
