@@ -70,7 +70,8 @@ def python():
     folders = os.environ.get("PATH", "").split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if Path(folder) != own)
     names = [f"python3.{minor}" for minor in range(high - 1, low - 1, -1)] + ["python3", "python"]
-    for words in [["py", "-3"]] * (os.name == "nt") + [[name] for name in names]:
+    launcher = [["py", f"-{name.removeprefix('python')}"] for name in names if name != "python"]
+    for words in launcher * (os.name == "nt") + [[name] for name in names]:
         # A name on PATH proves little: pyenv and Windows put stand-ins there.
         found = shutil.which(words[0], path=path)
         if found and not subprocess.call(
@@ -83,9 +84,13 @@ def python():
     raise Trouble(HOW_TO_GET["venv"])
 
 
-def commands(words):
-    """Return the README's commands as lists of words, with `words` for the chosen tool."""
+def commands():
+    """Return the README's commands as lists of words, the chosen tool as it is called here."""
     name = "python3" if ENVIRONMENT == "venv" else ENVIRONMENT
+    try:
+        words = tool()
+    except Trouble:  # as it will be called, once it is there
+        words = [name]
     lines = [shlex.split(line) for line in [*INSTALL.splitlines(), f"{RUN}start-server --check"]]
     for line in lines:
         if line[0] == name:
@@ -136,7 +141,7 @@ def end(process):
         return
     os.killpg(process.pid, signal.SIGTERM)
     try:
-        process.wait(30)
+        process.wait(60)  # start-server takes its time to end its own
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -144,7 +149,8 @@ def end(process):
 
 def set_up():
     """Run the commands, one line on the screen each, all they print into setup.log."""
-    lines = commands(tool())
+    tool()
+    lines = commands()
     with LOG.open("ab") as log:
         for number, words in enumerate(lines, 1):
             print(f"[{number}/{len(lines)}] {typed(words)}", flush=True)
@@ -179,11 +185,11 @@ def not_verified(why):
     if LOG.exists():
         last = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
         print("\n".join(["", *last]), file=out)
-    try:
-        words = tool()
-    except Trouble:
-        words = ["python3" if ENVIRONMENT == "venv" else ENVIRONMENT]
-    later = " && ".join(map(typed, commands(words)))
+    between = "\n  " if os.name == "nt" else " && "  # PowerShell 5 knows no &&
+    later = between.join(map(typed, commands()))
+    bad = [character for character in '"$`' if character in str(PROJECT)]
+    if bad and ENVIRONMENT != "uv":  # pip writes the path unescaped into a line of shell
+        why = f"{why}; the path holds {bad[0]}, which pip's scripts cannot have: move the project"
     print(f"\nNOT VERIFIED: {why}.", file=out)
     if LOG.exists():
         print(f"Details are in {LOG}.", file=out)
@@ -203,10 +209,11 @@ def main():
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
         signal.signal(getattr(signal, name), signal.default_int_handler)
     if LATER:
-        lines = INSTALL.replace("\n", "\n  ")
+        lines = "\n  ".join(map(typed, commands()[:-1]))
         print(f"\nWritten, not installed. To install it, type:\n\n  {go_there()}\n  {lines}")
         print(f"\nthen start its server:\n{next_steps()}")
         return
+    LOG.unlink(missing_ok=True)
     print(f"\nSetting up {PROJECT}: one to three minutes, most of it downloads.", flush=True)
     try:
         set_up()

@@ -3,15 +3,18 @@
 import os
 import queue
 import re
+import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import tomllib
 import uuid
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -20,6 +23,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
 START_SECONDS = 300
+ODD_FOLDER = 'it\'s 100% #1 "ñandú" $HOME `id` 🚀 ' + "x" * 120
+ODD_TEXTS = {
+    "project_name": 'Señor "Bob\'s" \\ 100% #1 🚀 אבג',
+    "description": 'Says "no" to C:\\new,\nאבג and {braces}; \'\'\' """ // */ -->',
+    "author_name": 'José "Pepe" \\o/ <jose@example.org>',
+}
 # In the environment of every process that a test starts, so that none is left behind unseen.
 MARK = f"started-by-test-{uuid.uuid4().hex}"
 
@@ -117,16 +126,23 @@ class Project:
     def __init__(self, path, environ, said=""):
         self.path, self.environ, self.said = Path(path), environ, said
         self.slug = tomllib.loads(self.read("pyproject.toml"))["project"]["name"]
-        self.install, self.start, self.train = fences(self.path / "README.md")
+        self.fences = fences(self.path / "README.md")
+        self.install, self.start, self.train = self.fences[:3]
+        self.package = self.slug.replace("-", "_")
         self.port = int(re.search(r"^MLFLOW_PORT=(\d+)", self.read("mlflow.env"), re.MULTILINE)[1])
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def read(self, name):
         return (self.path / name).read_text(encoding="utf-8")
 
+    @property
+    def bin(self):
+        """Return the folder of the environment's commands, as typed in a shell."""
+        return shlex.quote(str(self.path / ".venv" / "bin"))
+
     def script(self, name):
-        """Return the full path of a command of the project's environment."""
-        return self.path / ".venv" / "bin" / name
+        """Return the full path of a command of the environment, as typed in a shell."""
+        return f"{self.bin}/{name}"
 
     def run(self, command, timeout=300, **env):
         """Run `command` as typed into a shell that stands in the project."""
@@ -142,7 +158,7 @@ class Project:
     def python(self, code, **env):
         """Run Python `code` in the project's environment; return what it prints."""
         done = subprocess.run(
-            [self.script("python"), "-c", code],
+            [self.path / ".venv" / "bin" / "python", "-c", code],
             cwd=self.path,
             env=self.environ | {"MLFLOW_TRACKING_URI": self.uri} | env,
             capture_output=True,
@@ -152,10 +168,33 @@ class Project:
         assert not done.returncode, done.stderr
         return done.stdout.strip()
 
+    def copy(self, folder):
+        """Return a copy of the whole project, environment included, at `folder`."""
+        return Project(shutil.copytree(self.path, folder, symlinks=True), self.environ)
+
+    @contextmanager
+    def settings(self, **changes):
+        """Write other values into `mlflow.env` while a block runs."""
+        kept = written = self.read("mlflow.env")
+        for name, value in changes.items():
+            written = re.sub(rf"(?m)^{name}=.*$", f"{name}={value}", written)
+        (self.path / "mlflow.env").write_text(written, encoding="utf-8")
+        try:
+            yield
+        finally:
+            (self.path / "mlflow.env").write_text(kept, encoding="utf-8")
+
     def history(self):
-        """Return the names of all that the history holds."""
+        """Return the names of all files of the history, and how many rows it has of what."""
         tracking = self.path / "tracking"
-        return sorted(str(file.relative_to(tracking)) for file in tracking.rglob("*"))
+        names = sorted(str(file.relative_to(tracking)) for file in tracking.rglob("*"))
+        database = tracking / "mlflow.db"
+        if not database.exists():
+            return names, {}
+        tables = ("experiments", "runs", "metrics", "model_versions", "alembic_version")
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as file:
+            count = "SELECT count(*) FROM"
+            return names, {name: file.execute(f"{count} {name}").fetchone()[0] for name in tables}
 
 
 class Running:
@@ -164,7 +203,7 @@ class Running:
     def __init__(self, command, cwd, env):
         self.lines, self.seen = queue.Queue(), []
         self.process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
+            ["bash", "-c", command],
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -239,13 +278,16 @@ def uv_project(checkout, environ, tmp_path_factory):
         timeout=1200,
     )
     assert not done.returncode, done.stdout + done.stderr
-    return Project(checkout.parent / "my-ml-project", environ | {"PATH": path}, done.stdout)
+    project = Project(checkout.parent / "my-ml-project", environ | {"PATH": path}, done.stdout)
+    # Now, before any other test starts a server.
+    project.compiled = list(project.path.glob(".venv/lib/*/site-packages/mlflow/**/*.pyc"))
+    return project
 
 
 @pytest.fixture(scope="session")
 def venv_project(cookiecutter, environ, tmp_path_factory):
-    """Return a project with venv and pip, in Spanish."""
-    output = tmp_path_factory.mktemp("venv")
+    """Return a project with venv and pip, in Spanish, in a folder that is hard on scripts."""
+    output = tmp_path_factory.mktemp("venv") / "it's 100% #1 ñandú"
     answers = [
         "project_name=Ca va",
         "environment=venv",
@@ -255,6 +297,18 @@ def venv_project(cookiecutter, environ, tmp_path_factory):
     done = cookiecutter(output, "--no-input", *answers, env={"MLFLOW_TEMPLATE_STRICT": "1"})
     assert not done.returncode, done.stdout + done.stderr
     return Project(output / "ca-va", environ, done.stdout)
+
+
+@pytest.fixture(scope="session")
+def odd_project(cookiecutter, environ, uv_project, tmp_path_factory):
+    """Return a project whose every text and whose place are as hard as a person can make them."""
+    output = tmp_path_factory.mktemp("odd") / ODD_FOLDER
+    answers = [f"{name}={text}" for name, text in ODD_TEXTS.items()]
+    answers += [f"mlflow_port={free_port()}", "project_slug=odd"]
+    env = {"MLFLOW_TEMPLATE_STRICT": "1", "PATH": uv_project.environ["PATH"]}
+    done = cookiecutter(output, "--no-input", *answers, env=env)
+    assert not done.returncode, done.stdout + done.stderr
+    return Project(output / "odd", uv_project.environ, done.stdout)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
 """The server as a user meets it: started by the full path of its script, ended as terminals do."""
 
+import contextlib
+import http.client
 import os
-import re
 import signal
 import socket
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -14,9 +16,12 @@ from conftest import free_port
 
 pytestmark = pytest.mark.slow
 
-
-def database(project):
-    return sqlite3.connect(f"file:{project.path}/tracking/mlflow.db?mode=ro", uri=True)
+# How people start a project's commands.
+WAYS = {
+    "full path": lambda project, words: f"{project.bin}/{words}",
+    "active environment": lambda project, words: f". {project.bin}/activate && exec {words}",
+    "uv run": lambda project, words: f"uv run {words}",
+}
 
 
 def test_generation_verifies_the_project_and_ends_with_what_to_type(uv_project):
@@ -30,17 +35,18 @@ def test_generation_verifies_the_project_and_ends_with_what_to_type(uv_project):
     assert (project / "uv.lock").exists()
 
 
-def test_verification_leaves_a_migrated_database_and_warm_bytecode_and_nothing_else(venv_project):
-    assert venv_project.history() == [".gitignore", "artifacts", "artifacts/.owner", "mlflow.db"]
-    with database(venv_project) as history:
-        assert history.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
-        assert history.execute("SELECT count(*) FROM runs").fetchone() == (0,)
-        assert history.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+def test_verification_leaves_a_migrated_database_and_nothing_else(venv_project):
+    names, rows = venv_project.history()
+    assert names == [".gitignore", "artifacts", "artifacts/.owner", "mlflow.db"]
+    assert rows == {
+        "experiments": 1, "runs": 0, "metrics": 0, "model_versions": 0, "alembic_version": 1,
+    }  # fmt: skip
 
 
-def test_verification_by_uv_leaves_the_bytecode_of_the_server(uv_project):
-    packages = next((uv_project.path / ".venv/lib").glob("python3*/site-packages"))
-    assert list(packages.glob("mlflow/server/__pycache__/handlers.*.pyc"))
+def test_verification_leaves_the_bytecode_of_what_the_server_imports(uv_project):
+    """uv installs none, and the caller's shell forbade Python to write any."""
+    assert "handlers" in {file.name.partition(".")[0] for file in uv_project.compiled}
+    assert len(uv_project.compiled) > 100
 
 
 def test_the_install_line_of_the_guide_can_be_typed_again(venv_project):
@@ -48,6 +54,14 @@ def test_the_install_line_of_the_guide_can_be_typed_again(venv_project):
     assert not done.returncode, done.stdout + done.stderr
     assert "Checked: the server answers" in done.stdout
     assert str(venv_project.path / "tracking" / "mlflow.db") in done.stdout
+
+
+def test_ctrl_c_stops_what_uv_run_started(odd_project, running):
+    path = {"PATH": odd_project.environ["PATH"]}
+    command = running(odd_project.start.strip(), odd_project.path, **path)
+    command.expect(f"Ready    {odd_project.uri}")
+    assert command.end(signal.SIGINT) == 0
+    command.expect("Stopped")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -89,37 +103,173 @@ def test_a_server_that_cannot_start_ends_the_wait_at_once(venv_project, tmp_path
     assert time.monotonic() - begin < 60
 
 
-def test_a_busy_port_gets_one_sentence_and_nothing_starts(venv_project):
-    before = venv_project.history()
-    with socket.create_server(("127.0.0.1", venv_project.port)):
-        done = venv_project.run(venv_project.start)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_busy_port_gets_one_sentence_and_nothing_starts(odd_project, server, way):
+    before = odd_project.history()
+    with socket.create_server(("127.0.0.1", odd_project.port)):
+        done = odd_project.run(WAYS[way](odd_project, "start-server"))
     assert done.returncode == 1
-    settings = venv_project.path / "mlflow.env"
-    assert re.fullmatch(
-        rf"{venv_project.uri} is held by process {os.getpid()} \(.*, started in {Path.cwd()}\): "
-        rf"write MLFLOW_PORT=\d+ instead of MLFLOW_PORT={venv_project.port} in {settings}, "
-        r"or use --port\.\n",
-        done.stderr,
-    )
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith(f"{odd_project.uri} is held by process {os.getpid()} (")
+    assert f", started in {Path.cwd()}): write MLFLOW_PORT=" in told
+    line = f"instead of MLFLOW_PORT={odd_project.port} in {odd_project.path / 'mlflow.env'}."
+    assert told.endswith(line)
     assert done.stdout == ""
-    assert venv_project.history() == before
+    assert odd_project.history() == before
 
 
-def test_another_project_on_the_port_is_named_and_gets_no_run(uv_project, server, venv_project):
+@pytest.mark.parametrize("way", WAYS)
+def test_another_project_on_the_port_is_named_and_gets_no_run(uv_project, server, odd_project, way):
     """The second project on the default port is the normal case."""
-    theirs = {"MLFLOW_PORT": str(uv_project.port)}
     before = uv_project.history()
-    for command in (venv_project.start, venv_project.train):
-        done = venv_project.run(command, **theirs)
-        assert done.returncode == 1
-        assert f"started in {uv_project.path})" in done.stderr
-        assert f"in {venv_project.path / 'mlflow.env'}" in done.stderr
-        assert "Traceback" not in done.stderr
+    with odd_project.settings(MLFLOW_PORT=uv_project.port):
+        for command in ("start-server", "odd train"):
+            done = odd_project.run(WAYS[way](odd_project, command))
+            assert done.returncode == 1
+            told = done.stderr.splitlines()[-1]
+            assert f"started in {uv_project.path}): write MLFLOW_PORT=" in told
+            assert told.endswith(f"in {odd_project.path / 'mlflow.env'}.")
+            assert "Traceback" not in done.stderr
     assert uv_project.history() == before
 
-    done = venv_project.run(f"{venv_project.script('start-server')} --check", **theirs)
+
+@pytest.mark.parametrize(
+    ("words", "env", "advice"),
+    [
+        ("start-server --port {port}", {}, "use another --port."),
+        ("start-server", {"MLFLOW_PORT": "{port}"}, "unset MLFLOW_PORT in your shell."),
+        ("odd train", {"MLFLOW_PORT": "{port}"}, "unset MLFLOW_PORT in your shell."),
+        (
+            "odd train",
+            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:{port}"},
+            "unset MLFLOW_TRACKING_URI in your shell.",
+        ),
+    ],
+)
+def test_the_advice_fits_where_a_taken_port_comes_from(
+    uv_project, server, odd_project, words, env, advice
+):
+    env = {name: value.format(port=uv_project.port) for name, value in env.items()}
+    command = WAYS["full path"](odd_project, words.format(port=uv_project.port))
+    done = odd_project.run(command, **env)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(advice)
+
+
+def test_a_holder_that_speaks_no_http_gets_the_same_sentence(odd_project):
+    """A database or an SSH server speaks first, and not HTTP."""
+
+    def speak():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", odd_project.port)) as listener:
+        threading.Thread(target=speak, daemon=True).start()
+        for words in ("start-server", "odd train"):
+            done = odd_project.run(WAYS["full path"](odd_project, words))
+            assert done.returncode == 1
+            assert f"{odd_project.uri} is held by process {os.getpid()}" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def test_an_own_server_that_hangs_is_not_taken_for_a_stranger(odd_project, running):
+    command = running(odd_project.script("start-server"), odd_project.path)
+    command.expect("Ready")
+    family = command.children()
+    for process in family:
+        process.suspend()
+    done = odd_project.run(f"{odd_project.script('odd')} train")
+    for process in family:
+        process.resume()
+    assert done.returncode == 1
+    assert f"{odd_project.uri} is held by this project's process " in done.stderr
+    assert "which is silent: end it." in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_DEFAULT_ARTIFACT_ROOT"]
+)
+def test_what_would_split_the_history_is_refused(uv_project, server, name, tmp_path):
+    before = uv_project.history()
+    done = uv_project.run(uv_project.train, **{name: str(tmp_path / "elsewhere")})
+    assert done.returncode == 1
+    assert f"Your shell sets {name}, which sends a part elsewhere: unset it first." in done.stderr
+    assert uv_project.history() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("MLFLOW_HOST", "0.0.0.0", "MLFLOW_HOST is 0.0.0.0: this server is for this machine"),
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://u:secret@h/db", "names no file: write it as"),
+        ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket", "is s3://bucket: name a folder"),
+        ("MLFLOW_PORT", "eighty", "http://127.0.0.1:eighty is no address"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named_at_once(odd_project, name, value, sentence):
+    with odd_project.settings(**{name: value}):
+        done = odd_project.run(f"{odd_project.script('start-server')} --check")
+    assert done.returncode == 1
+    assert sentence in done.stderr and "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_check_on_a_foreign_port_proves_a_server_of_its_own(uv_project, server, odd_project):
+    theirs = {"MLFLOW_PORT": str(uv_project.port)}
+    done = odd_project.run(f"{odd_project.script('start-server')} --check", **theirs)
     assert not done.returncode, done.stderr
     assert f"Checked: the server answers at {uv_project.uri}" not in done.stdout
+    assert str(odd_project.path / "tracking" / "mlflow.db") in done.stdout
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_plain_server_of_mlflow_s_gets_no_run(uv_project, odd_project, running, tmp_path, way):
+    """What a beginner leaves running in some other folder, on the port of the settings."""
+    command = f"{uv_project.script('mlflow')} server --port {odd_project.port}"
+    plain = running(command, tmp_path, MLFLOW_WORKERS="1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="0")
+    plain.expect("Application startup complete")
+    done = odd_project.run(WAYS[way](odd_project, "odd train"))
+    assert done.returncode == 1
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith(f"{odd_project.uri} is held by process ")
+    assert f"started in {tmp_path}): write MLFLOW_PORT=" in told
+    with sqlite3.connect(tmp_path / "mlflow.db") as theirs:
+        assert theirs.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+def test_an_address_left_in_the_shell_is_named_and_gets_no_run(uv_project, server, odd_project):
+    done = odd_project.run(f"{odd_project.script('odd')} train", MLFLOW_TRACKING_URI=uv_project.uri)
+    assert done.returncode == 1
+    assert f"{uv_project.uri} (MLFLOW_TRACKING_URI from your shell) is held by" in done.stderr
+
+
+def test_an_address_beyond_this_machine_is_taken_and_told(odd_project, server, uv_project):
+    """A name that is not loopback's own, though it leads there: no other machine is asked."""
+    uri = f"http://elsewhere.localhost:{uv_project.port}"
+    done = odd_project.run(f"{odd_project.script('odd')} train", MLFLOW_TRACKING_URI=uri)
+    assert "MLflow refuses: " in done.stderr and "Traceback" not in done.stderr  # by its host check
+    told = f"Server   {uri} (MLFLOW_TRACKING_URI from your shell), not on this machine\n"
+    assert done.stdout.startswith(told)
+
+
+def test_the_server_answers_to_its_own_names_only(uv_project, server):
+    """A page that has its name resolve to this machine (DNS rebinding) gets nothing."""
+
+    def status(method, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", uv_project.port, timeout=10)
+        path = "/api/2.0/mlflow/experiments/search?max_results=1"
+        body = '{"max_results": 1}' if method == "POST" else None
+        connection.request(method, path, body, {"Content-Type": "application/json"} | headers)
+        return connection.getresponse().status
+
+    own = f"127.0.0.1:{uv_project.port}"
+    assert status("GET", Host=own) == status("POST", Host=own, Origin=f"http://{own}") == 200
+    for host in ("10.evil.com", f"192.168.evil.com:{uv_project.port}", "evil.com"):
+        assert status("GET", Host=host) == 403
+    assert status("POST", Host=own, Origin="http://evil.com") == 403
 
 
 def test_a_copy_of_the_history_is_another_history(uv_project, server, trained, environ, tmp_path):
@@ -131,7 +281,7 @@ def test_a_copy_of_the_history_is_another_history(uv_project, server, trained, e
         MLFLOW_BACKEND_STORE_URI=f"sqlite:///{copy / 'mlflow.db'}",
     )
     assert done.returncode == 1
-    assert f"{uv_project.uri} is another server" in done.stderr
+    assert f"{uv_project.uri} is held by this project's process" in done.stderr
 
 
 def test_a_store_elsewhere_is_another_history(uv_project, server, tmp_path):
@@ -140,7 +290,7 @@ def test_a_store_elsewhere_is_another_history(uv_project, server, tmp_path):
         uv_project.train, MLFLOW_BACKEND_STORE_URI=f"sqlite:///{tmp_path / 'mlflow.db'}"
     )
     assert done.returncode == 1
-    assert f"{uv_project.uri} is another server" in done.stderr
+    assert f"{uv_project.uri} is held by this project's process" in done.stderr
 
 
 def test_a_running_server_is_recognised_and_proved_instead_of_started_twice(uv_project, server):
@@ -165,17 +315,15 @@ def test_another_port_for_once_and_who_looks_in_the_wrong_place_is_told(venv_pro
     assert f"already runs at http://127.0.0.1:{port}" in done.stdout
 
 
-def test_open_shows_the_ui_in_the_user_s_browser(uv_project, server, tmp_path):
+def test_open_shows_the_ui_in_the_user_s_browser(odd_project, running, tmp_path):
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/bash\necho "$1" > {tmp_path}/opened\n')
+    browser.write_text(f'#!/bin/bash\necho "$1" >> {tmp_path}/opened\n')
     browser.chmod(0o755)
-    done = uv_project.run(f"{uv_project.script('start-server')} --open", BROWSER=f"{browser} %s")
-    assert done.returncode == 0
-    assert (tmp_path / "opened").read_text().startswith(f"{uv_project.uri}/#/experiments")
-
-
-def test_a_copied_environment_does_not_act_on_the_original(venv_project, tmp_path):
-    (tmp_path / "mlflow.env").write_text(venv_project.read("mlflow.env"))
-    done = venv_project.run(f"cd {tmp_path} && {venv_project.script('start-server')}")
-    assert done.returncode == 1
-    assert f"{tmp_path} belongs to the project in {tmp_path}" in done.stderr
+    words, env = f"{odd_project.script('start-server')} --open", {"BROWSER": f"{browser} %s"}
+    command = running(words, odd_project.path, **env)
+    page = command.expect("Browser").split()[1]
+    command.expect("Ctrl-C")
+    assert odd_project.run(words, **env).returncode == 0
+    command.end()
+    assert (tmp_path / "opened").read_text().split() == [page, page]
+    assert page.startswith(f"{odd_project.uri}/#/experiments")

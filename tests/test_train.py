@@ -1,6 +1,7 @@
 """`train` as a user meets it: what is tracked, what is registered, and what is refused."""
 
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -31,6 +32,10 @@ def run_of(api, said):
     """Return the run that the last lines of `train` link to."""
     run_id = said.rsplit("/runs/", 1)[1].partition("?")[0]
     return api(f"runs/get?run_id={run_id}")["run"]
+
+
+def newest(api):
+    return api("runs/search", experiment_ids=["1"], max_results=1)["runs"][0]
 
 
 def pairs(items):
@@ -144,7 +149,9 @@ def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, envir
         ("-p max_depth=deep", 1, "cannot be fitted with {'max_depth': 'deep'}"),
         ("-p trees=5", 2, "model.py has no"),
         ("-p trees", 2, "is not name=value"),
+        ("-p a={[]:1}", 2, "model.py has no"),
         ("--seed x", 2, "Invalid value for '--seed'"),
+        ("--seed 4294967296", 2, "Invalid value for '--seed'"),
     ],
 )
 def test_a_wrong_parameter_gets_a_sentence(uv_project, server, words, code, sentence):
@@ -154,15 +161,40 @@ def test_a_wrong_parameter_gets_a_sentence(uv_project, server, words, code, sent
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_that_fails_or_is_ended_does_not_look_finished(uv_project, api, trained, running):
+def test_a_run_that_fails_does_not_look_finished(uv_project, api, trained):
     uv_project.run(f"{uv_project.train.strip()} -p n_estimators=-5")
-    newest = {"experiment_ids": ["1"], "max_results": 1}
-    assert api("runs/search", **newest)["runs"][0]["info"]["status"] == "FAILED"
+    assert newest(api)["info"]["status"] == "FAILED"
 
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_run_that_is_ended_does_not_look_finished_or_running(
+    uv_project, api, trained, running, how
+):
+    before = newest(api)["info"]["run_id"]
     command = running(f"{uv_project.script('my-ml-project')} train", uv_project.path)
     command.expect("Training on")
-    assert command.end() != 0
-    assert api("runs/search", **newest)["runs"][0]["info"]["status"] == "FAILED"
+    assert command.end(how) != 0
+    assert newest(api)["info"]["run_id"] != before
+    assert newest(api)["info"]["status"] == "FAILED"
+
+
+def test_a_proxy_does_not_catch_what_stays_on_this_machine(uv_project, api, trained):
+    nobody = "http://127.0.0.1:9"
+    proxies = {name: nobody for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY")}
+    done = uv_project.run(uv_project.train, **proxies, no_proxy="example.org")
+    assert not done.returncode, done.stderr
+    assert run_of(api, done.stdout)["info"]["status"] == "FINISHED"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_of_few_letters_is_enough(odd_project, running, encoding):
+    """In a folder whose name the terminal cannot show."""
+    few = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    server = running(odd_project.script("start-server"), odd_project.path, **few)
+    server.expect("Ready")
+    done = odd_project.run(f"{odd_project.script('odd')} train", **few)
+    assert not done.returncode, done.stderr
+    assert "(alias challenger)" in done.stdout
 
 
 def test_an_untrusted_type_is_named_before_anything_is_registered(uv_project, api, trained):
@@ -195,7 +227,7 @@ def test_a_port_that_accepts_and_never_answers_is_given_up_within_5_s(venv_proje
         done = venv_project.run(venv_project.train)
         assert time.monotonic() - begin < 5
     assert done.returncode == 1
-    assert "is another server" in done.stderr
+    assert f"{venv_project.uri} is held by process" in done.stderr
 
 
 def test_the_address_of_a_store_in_the_shell_is_refused(venv_project, tmp_path):
@@ -218,8 +250,20 @@ def test_the_project_s_own_tests_pass(which, request):
 
 def test_versions_freeze_into_a_file_for_the_team(venv_project):
     """As the guide says for venv; the editable project itself stays out."""
-    command = next(line for line in venv_project.read("README.md").split("`") if "freeze" in line)
-    assert not venv_project.run(command).returncode
+    command = next(line for line in venv_project.read("README.md").split("`") if "=freeze" in line)
+    done = venv_project.run(command)
+    assert not done.returncode, done.stderr
     frozen = venv_project.read("requirements.lock")
     assert "mlflow==" in frozen and "ca-va" not in frozen and "-e " not in frozen
     subprocess.run(["rm", venv_project.path / "requirements.lock"], check=True)
+
+
+def test_an_experiment_that_was_deleted_gets_a_sentence(uv_project, api, trained):
+    api("experiments/delete", experiment_id="1")
+    try:
+        done = uv_project.run(uv_project.train)
+    finally:
+        api("experiments/restore", experiment_id="1")
+    assert done.returncode == 1
+    assert "MLflow refuses: " in done.stderr and "restore the experiment" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -23,7 +23,7 @@ def assignment(text: str) -> tuple[str, object]:
         raise typer.BadParameter(f"{text!r} is not name=value, as in max_depth=5")
     try:
         return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, TypeError, ValueError):
         return name, value
 
 
@@ -33,7 +33,7 @@ def train(
         list[str] | None,
         typer.Option("-p", "--param", metavar="NAME=VALUE", help="Change a parameter of model.py."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random numbers.")] = 0,
 ) -> None:
     """Train, track the run, and register the model as the challenger."""
     changes = dict(assignment(text) for text in param or [])

@@ -3,8 +3,11 @@
 Import this before MLflow, which decides some settings at its own import.
 """
 
+import io
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -17,8 +20,9 @@ SETTINGS = ROOT / "mlflow.env"
 EXPERIMENT = "{{ cookiecutter.project_slug }}"
 MODEL = "{{ cookiecutter.project_slug }}"
 VIEW = "?workflowType=machine_learning"  # else MLflow's pages open as for language models
-# What asks a process to end: Ctrl-C, a polite kill, a closed terminal (Windows has no SIGHUP).
-ENDINGS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+# What asks a process to end: Ctrl-C, a polite kill, a closed terminal, and what Windows has for it.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+ENDINGS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 class Refused(Exception):
@@ -30,21 +34,48 @@ def _set_variables() -> frozenset[str]:
     if not SETTINGS.is_file():
         sys.exit(f"There is no {SETTINGS}: install the project in place, as its README says.")
     written = dotenv_values(SETTINGS)
+    overridden = [name for name, value in written.items() if os.environ.get(name, value) != value]
     load_dotenv(SETTINGS)
     # A proxy cannot reach this machine's loopback; requests reads the lower-case name first.
     for name in ("NO_PROXY", "no_proxy"):
         known = os.environ.get(name)
         os.environ[name] = ",".join([*([known] if known else []), "localhost,127.0.0.1,::1"])
-    return frozenset(name for name, value in written.items() if os.environ.get(name) != value)
+    return frozenset(overridden)
 
 
 FROM_SHELL = _set_variables()
 
 
+def setting(name: str) -> str:
+    """Return the variable `name` of `mlflow.env`, or what the shell has set for it."""
+    if value := os.environ.get(name):
+        return value
+    raise Refused(f"There is no {name} in {SETTINGS}: write it again, as the template had it.")
+
+
+def from_shell(*names: str) -> str:
+    """Return a remark on those of `names` that the shell sets otherwise than `mlflow.env`."""
+    named = [name for name in names if name in FROM_SHELL]
+    return f" ({' and '.join(named)} from your shell)" if named else ""
+
+
 def command(name: str) -> str:
     """Return what to type to run a command of this project's environment, from here."""
     path = Path(sysconfig.get_path("scripts"), name)
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(str(path))
+
+
+def git_tags() -> dict[str, str]:
+    """Return the project's commit, and whether its files differ from it; `none` without git."""
+    try:
+        commit, changed = (
+            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"git": "none"}
+    return {"git": commit.stdout.strip(), "git_dirty": str(bool(changed.stdout)).lower()}
 
 
 def _check_environment() -> None:
@@ -55,18 +86,24 @@ def _check_environment() -> None:
         if not meant.samefile(ROOT):
             raise Refused(
                 f"{place} belongs to the project in {meant}, but this environment runs the one in "
-                f"{ROOT}: run the install line of {meant / 'README.md'}, or leave that folder."
+                f"{ROOT}: make its environment anew, as {meant / 'README.md'} says, or leave it."
             )
 
 
 def run(app: Callable[[], None]) -> None:
-    """Run a command line `app`; a refusal ends in its sentence and exit code 1."""
+    """Run a command line `app`; a refusal, ours or MLflow's, ends in a sentence and exit code 1."""
     for number in ENDINGS:
         if signal.getsignal(number) == signal.SIG_DFL:  # else a parent wants it ignored, as nohup
             signal.signal(number, signal.default_int_handler)
-    sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what a terminal cannot show
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may hold what a terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _check_environment()
         app()
-    except Refused as refusal:
-        sys.exit(str(refusal))
+    except Exception as error:
+        mlflow = sys.modules.get("mlflow")
+        if mlflow and isinstance(error, mlflow.MlflowException):
+            sys.exit(f"MLflow refuses: {error}")
+        if isinstance(error, Refused):
+            sys.exit(str(error))
+        raise

@@ -3,14 +3,13 @@
 import hashlib
 import logging
 import random
-import subprocess
 import warnings
 from importlib.metadata import packages_distributions, version
 
 import numpy as np
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, ROOT, VIEW, Refused
+from .config import EXPERIMENT, MODEL, VIEW, Refused, git_tags
 from .data import TARGET, load, split
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
@@ -35,12 +34,11 @@ def train(changes: dict | None = None, seed: int = 0) -> None:
         log_data(training, "training")
         model = fit(params, seed, training, changes)
         logged, metrics = log_results(model, params, held_out)
-    registered = mlflow.register_model(logged.model_uri, MODEL, await_registration_for=None)
-    mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", registered.version)
+        registered = mlflow.register_model(logged.model_uri, MODEL, await_registration_for=None)
+        mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", registered.version)
 
     print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-    run_page = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-    print(f"Run      {uri}/#/{run_page}{VIEW}")
+    print(f"Run      {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
     print(f"Version  {uri}/#/models/{MODEL}/versions/{registered.version}{VIEW} (alias challenger)")
 
 
@@ -63,25 +61,14 @@ def fit(params: dict, seed: int, rows: pd.DataFrame, changes: dict | None):
         raise
 
 
-def git_tags() -> dict[str, str]:
-    """Return the project's commit, and whether its files differ from it; `none` without git."""
-    try:
-        commit, changed = (
-            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return {"git": "none"}
-    return {"git": commit.stdout.strip(), "git_dirty": str(bool(changed.stdout)).lower()}
-
-
 def log_data(rows: pd.DataFrame, context: str):
     """Log `rows` as a data set with their hash, and a hash of each row; return the data set."""
     import mlflow
+    from mlflow.data.pandas_dataset import from_pandas
 
     hashes = pd.util.hash_pandas_object(rows, index=False).to_numpy()
-    digest = hashlib.sha256(hashes.tobytes()).hexdigest()[:32]
-    dataset = mlflow.data.from_pandas(rows, targets=TARGET, name=context, digest=digest)
+    digest = hashlib.sha256(f"{[*rows]}".encode() + hashes.tobytes()).hexdigest()[:32]
+    dataset = from_pandas(rows, targets=TARGET, name=context, digest=digest)
     mlflow.log_input(dataset, context)
     mlflow.log_text("\n".join(f"{row:016x}" for row in hashes), f"data/{context}_rows.txt")
     return dataset
@@ -121,6 +108,8 @@ def log_model(model, params: dict, X: pd.DataFrame):
         pip_requirements=requirements(model),
         skops_trusted_types=TRUSTED_TYPES,
     )
+    if not (logged.signature and logged.signature.inputs):
+        raise Refused("MLflow cannot describe the columns: let data.py make nullable ones float64.")
     mlflow.pyfunc.load_model(logged.model_uri).predict(X.head(5))
     return logged
 
@@ -130,7 +119,6 @@ def requirements(model) -> list[str]:
     parts = [model, *model.get_params().values()]
     modules = {type(part).__module__.partition(".")[0] for part in parts} - {__package__}
     found = packages_distributions()
-    names = {"mlflow", "numpy", "pandas", "skops"} | {
-        found[module][0] for module in modules if module in found
-    }
+    names = {"mlflow", "numpy", "pandas", "skops"}
+    names |= {found[module][0] for module in modules if module in found}
     return [f"{name}=={version(name)}" for name in sorted(names)]

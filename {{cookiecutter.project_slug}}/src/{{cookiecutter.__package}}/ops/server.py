@@ -11,6 +11,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import threading
 import time
 import urllib.request
@@ -20,6 +22,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -27,26 +30,54 @@ from urllib.parse import urlsplit
 import psutil
 import typer
 
-from ..config import ENDINGS, FROM_SHELL, ROOT, SETTINGS, VIEW, Refused, command, run
+from ..config import ENDINGS, ROOT, SETTINGS, VIEW, Refused, command, from_shell, run, setting
 
 ANSWER_SECONDS = 3
 START_SECONDS = 300  # without compiled bytecode, on a busy machine, a start can take 100 s
 STOP_SECONDS = 20
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ADDRESS = ("MLFLOW_TRACKING_URI", "MLFLOW_HOST", "MLFLOW_PORT")
+STORES = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION")
+# What would send a part of the history elsewhere, when it is left in a shell.
+DIVERTING = (
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "MLFLOW_SERVE_ARTIFACTS",
+)
+
+
 def artifacts() -> Path:
     """Return the folder of the artifacts that the settings name."""
-    return ROOT / os.environ["MLFLOW_ARTIFACTS_DESTINATION"]
+    place = setting("MLFLOW_ARTIFACTS_DESTINATION")
+    if "://" in place:
+        raise Refused(f"MLFLOW_ARTIFACTS_DESTINATION is {place}: name a folder, without a scheme.")
+    return ROOT / place
 
 
 def database() -> Path:
     """Return the database file that the settings name."""
-    return ROOT / os.environ["MLFLOW_BACKEND_STORE_URI"].removeprefix("sqlite:///")
+    place = setting("MLFLOW_BACKEND_STORE_URI")
+    if not place.startswith("sqlite:///"):
+        raise Refused("MLFLOW_BACKEND_STORE_URI names no file: write it as sqlite:///FILE.")
+    return ROOT / place.removeprefix("sqlite:///")
 
 
 def address(port: int | str | None = None) -> str:
     """Return where this project's server is: on `port`, or on the settings' port."""
-    return f"http://{os.environ['MLFLOW_HOST']}:{port or os.environ['MLFLOW_PORT']}"
+    host = setting("MLFLOW_HOST")
+    if host not in LOOPBACK:
+        raise Refused(f"MLFLOW_HOST is {host}: this server is for this machine, at 127.0.0.1.")
+    return f"http://{host}:{port or setting('MLFLOW_PORT')}"
+
+
+def refuse_diversions() -> None:
+    """Refuse to go on with variables in the shell that would split the history."""
+    if named := [name for name in DIVERTING if name in os.environ]:
+        raise Refused(f"Your shell sets {named[0]}, which sends a part elsewhere: unset it first.")
 
 
 # Whose server is it?
@@ -55,8 +86,11 @@ def address(port: int | str | None = None) -> str:
 def request(uri: str, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
     """Return what the API of the server at `uri` answers; raise OSError when it does not."""
     asked = urllib.request.Request(f"{uri}/api/2.0/{path}", data=body, method=method)
-    with urllib.request.urlopen(asked, timeout=ANSWER_SECONDS) as answer:
-        return answer.read()
+    try:
+        with urllib.request.urlopen(asked, timeout=ANSWER_SECONDS) as answer:
+            return answer.read()
+    except HTTPException as error:  # whoever it is, it does not speak HTTP
+        raise OSError(f"{uri} gives no answer: {error!r}") from error
 
 
 def listens(uri: str) -> bool:
@@ -113,22 +147,13 @@ def listeners() -> Iterator[tuple[int, psutil.Process]]:
                     yield connection.laddr.port, process
 
 
-def holder(uri: str) -> str:
-    """Return who listens on the port of `uri`, as far as this user may know."""
-    for port, process in listeners():
-        with suppress(psutil.Error):
-            if port == urlsplit(uri).port:
-                return f"process {process.pid} ({process.name()}, started in {process.cwd()})"
-    return "another program"
-
-
 def running(but: str = "") -> str | None:
     """Return the address of this history's own server, on whatever port (`but` was asked)."""
-    ports: list[int | str] = [os.environ["MLFLOW_PORT"]]
+    ports = {setting("MLFLOW_PORT"): None}  # a set that keeps its order
     for port, process in listeners():
         with suppress(psutil.Error):
-            if Path(process.cwd()) == ROOT:
-                ports.append(port)
+            if Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline()):
+                ports[str(port)] = None
     others = (uri for uri in map(address, ports) if uri != but)
     return next((uri for uri in others if listens(uri) and owns(uri)), None)
 
@@ -140,36 +165,54 @@ def connect() -> str:
     An address beyond this machine is a deliberate choice: it is printed and taken.
     Raises `Refused` where nobody answers, or another server does.
     """
-    uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
-    whence = " (MLFLOW_TRACKING_URI from your shell)" if "MLFLOW_TRACKING_URI" in FROM_SHELL else ""
+    refuse_diversions()
+    uri = setting("MLFLOW_TRACKING_URI").rstrip("/")
     if not uri.startswith(("http://", "https://")):
-        raise Refused(f"{uri}{whence} is no server: unset it, or name an http address.")
-    if urlsplit(uri).hostname not in ("127.0.0.1", "localhost", "::1"):
-        print(f"Server   {uri}{whence}, not on this machine", flush=True)
-    elif listens(uri) and owns(uri):
-        print(f"Server   {uri}{whence}\nHistory  {database().parent}", flush=True)
+        raise Refused(f"{uri}{from_shell(*ADDRESS)} is no server: unset it, or name an http one.")
+    if not listens(uri):
+        raise Refused(nobody_at(uri))
+    if urlsplit(uri).hostname not in LOOPBACK:
+        print(f"Server   {uri}{from_shell(*ADDRESS)}, not on this machine", flush=True)
+    elif owns(uri):
+        print(f"Server   {uri}{from_shell(*ADDRESS)}", flush=True)
+        print(f"History  {database().parent}{from_shell(*STORES)}", flush=True)
     else:
-        raise Refused(why_not(uri, whence))
+        raise Refused(held(uri))
     return uri
 
 
-def why_not(uri: str, whence: str) -> str:
-    """Return the sentence for a client that finds no server of this history at `uri`."""
-    start = f"start this project's server in another terminal: {command('start-server')}"
+def nobody_at(uri: str) -> str:
+    """Return the sentence for a client whose server does not answer at `uri`."""
     if elsewhere := running(but=uri):
         return (
-            f"This project's server runs at {elsewhere}, not at {uri}{whence}: set "
-            f"MLFLOW_TRACKING_URI={elsewhere}, or start it again without --port."
+            f"This project's server runs at {elsewhere}, not at {uri}{from_shell(*ADDRESS)}: set "
+            f"MLFLOW_TRACKING_URI={elsewhere}, or start it again on the settings' port."
         )
-    if not listens(uri):
-        return f"No server answers at {uri}{whence}: {start}"
-    return f"{uri}{whence} is another server, {holder(uri)}: {port_line(uri)}; {start}"
+    start = f"start this project's server in another terminal: {command('start-server')}"
+    return f"No server answers at {uri}{from_shell(*ADDRESS)}: {start}"
 
 
-def port_line(uri: str) -> str:
-    """Return the words that name the line to edit when the port of `uri` is taken."""
+def held(uri: str) -> str:
+    """Return the sentence on who holds `uri`, as far as this user may know, and what to do."""
+    holder = "another program"
+    for port, process in listeners():
+        with suppress(psutil.Error):
+            if port == urlsplit(uri).port:
+                holder = f"process {process.pid} ({process.name()}, started in {process.cwd()})"
+                if Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline()):
+                    return f"{uri} is held by this project's {holder}, which is silent: end it."
+    return f"{uri}{from_shell(*ADDRESS)} is held by {holder}: {other_port(uri)}."
+
+
+def other_port(uri: str) -> str:
+    """Return what to do when the port of `uri` is taken: the line to edit, or its like."""
+    if remark := from_shell(*ADDRESS).partition(" from")[0].strip(" ("):
+        return f"unset {remark} in your shell"
+    if uri != address():
+        return "use another --port"
     port = urlsplit(uri).port or 0
-    free = next(other for other in range(port + 1, port + 1000) if not listens(address(other)))
+    ports = range(port + 1, 65536) or range(1024, port)
+    free = next(other for other in ports if not listens(address(other)))
     return f"write MLFLOW_PORT={free} instead of MLFLOW_PORT={port} in {SETTINGS}"
 
 
@@ -183,14 +226,16 @@ class Server:
         self.uri = address(port)
         self.ready = False
         self.tail: deque[str] = deque(maxlen=30)
+        self.link: tempfile.TemporaryDirectory | None = None
         own_group: dict = {"start_new_session": True}  # the terminal's Ctrl-C is ours to pass on
-        if os.name == "nt":
+        if sys.platform == "win32":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "--env-file", SETTINGS, "server"],
             cwd=ROOT,
             env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
-            | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+            | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+            | self._plain_path(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -198,10 +243,26 @@ class Server:
             errors="replace",
             **own_group,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _plain_path(self) -> dict[str, str]:
+        """Return what lets MLflow start in a folder with % in its name.
+
+        Alembic takes a % in the path of MLflow's migrations for a reference, so there MLflow is
+        imported through a link from a temporary folder.
+        """
+        packages = sysconfig.get_path("purelib")
+        if "%" not in packages:
+            return {}
+        self.link = tempfile.TemporaryDirectory(prefix="mlflow-")
+        link = Path(self.link.name, "packages")
+        link.symlink_to(packages, target_is_directory=True)
+        known = os.environ.get("PYTHONPATH")
+        return {"PYTHONPATH": os.pathsep.join([str(link), *([known] if known else [])])}
 
     def _read(self) -> None:
-        for line in self.process.stdout:
+        for line in self.process.stdout or []:
             self.tail.append(line)
             if self.ready:
                 sys.stderr.write(line)
@@ -223,17 +284,21 @@ class Server:
 
     def last_words(self) -> str:
         """Return the end of what the server wrote, to close a sentence."""
+        self.reader.join(1)
         return ". It wrote:\n" + ("".join(self.tail).rstrip() or "nothing")
 
     def stop(self) -> None:
         """End the server and every process it started; return when all are gone."""
         with undisturbed():
+            print("Stopping the server ...", flush=True)
             for end in (psutil.Process.terminate, psutil.Process.kill):
                 family = self._family()
                 for member in family:
                     with suppress(psutil.NoSuchProcess):
                         end(member)
                 psutil.wait_procs(family, timeout=STOP_SECONDS)
+            if self.link:
+                self.link.cleanup()
 
     def _family(self) -> list[psutil.Process]:
         """Return the server's living processes; on POSIX also those whose parent is gone."""
@@ -266,9 +331,10 @@ def undisturbed() -> Iterator[None]:
 @contextmanager
 def serving(port: int | str) -> Iterator[Server]:
     """Run this history's server on `port` while the block runs; it begins when it is ready."""
+    refuse_diversions()
     uri = address(port)
     if listens(uri):
-        raise Refused(f"{uri} is held by {holder(uri)}: {port_line(uri)}, or use --port.")
+        raise Refused(held(uri))
     print(f"Starting the MLflow server of {ROOT} at {uri} ...", flush=True)
     server = Server(port)
     try:
@@ -286,7 +352,7 @@ def check() -> None:
     if uri := running():
         prove(uri)
     else:
-        with socket.create_server((os.environ["MLFLOW_HOST"], 0)) as probe:
+        with socket.create_server((setting("MLFLOW_HOST"), 0)) as probe:
             free = probe.getsockname()[1]
         with serving(free) as server:
             prove(server.uri)
@@ -296,13 +362,19 @@ def prove(uri: str) -> None:
     """Send an artifact in and out through this history's server at `uri`, and say where it was."""
     name = uuid.uuid4().hex
     path = f"mlflow-artifacts/artifacts/.owner/{name}"
-    request(uri, path, "PUT", name.encode())
-    stored, returned = (artifacts() / ".owner" / name).read_bytes(), request(uri, path)
-    request(uri, path, "DELETE")
-    if not stored == returned == name.encode():
-        raise Refused(f"An artifact comes back changed from {uri}: see what the server writes.")
+    stored = artifacts() / ".owner" / name
+    try:
+        request(uri, path, "PUT", name.encode())
+        if not stored.read_bytes() == request(uri, path) == name.encode():
+            raise OSError("it came back changed")
+        request(uri, path, "DELETE")
+    except OSError as error:
+        raise Refused(f"An artifact does not go in and out at {uri}: {error}.") from error
+    finally:
+        stored.unlink(missing_ok=True)
     print(f"Checked: the server answers at {uri}, an artifact went in and came out.")
-    print(f"Store      {database()}\nArtifacts  {artifacts()}", flush=True)
+    print(f"Store      {database()}{from_shell(STORES[0])}")
+    print(f"Artifacts  {artifacts()}{from_shell(STORES[1])}", flush=True)
 
 
 def start(
@@ -320,17 +392,22 @@ def start(
     elif uri := running():
         print(f"This project's server already runs at {uri}")
         if show:
-            webbrowser.open(f"{uri}/#/experiments{VIEW}")
+            webbrowser.open(page(uri))
     else:
-        with serving(port or os.environ["MLFLOW_PORT"]) as server, suppress(KeyboardInterrupt):
-            print(f"Ready    {server.uri}\nHistory  {database().parent}", flush=True)
-            print("Ctrl-C stops it", flush=True)
+        with serving(port or setting("MLFLOW_PORT")) as server, suppress(KeyboardInterrupt):
+            print(f"Ready    {server.uri}\nHistory  {database().parent}{from_shell(*STORES)}")
+            print(f"Browser  {page(server.uri)}\nCtrl-C stops it", flush=True)
             if show:
-                webbrowser.open(f"{server.uri}/#/experiments{VIEW}")
+                webbrowser.open(page(server.uri))
             while server.process.poll() is None:  # on Windows wait() is deaf to Ctrl-C
                 time.sleep(0.5)
             raise Refused(f"The server ended by itself{server.last_words()}")
         print("Stopped")
+
+
+def page(uri: str) -> str:
+    """Return the page of the UI to begin with."""
+    return f"{uri}/#/experiments{VIEW}"
 
 
 def main() -> None:

@@ -1,0 +1,216 @@
+"""A project anywhere: in any folder, moved, copied, cloned, on another disk."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from conftest import Project, free_port
+from test_server import WAYS
+
+pytestmark = pytest.mark.slow
+
+# What a user wants back, whatever happened to the folder: runs, files, the model by its alias.
+RECALL = """
+import mlflow, importlib
+data = importlib.import_module("{package}.data")
+version = mlflow.MlflowClient().get_model_version_by_alias("{slug}", "challenger")
+run = mlflow.get_run(version.run_id)
+rows = mlflow.artifacts.load_text(f"runs:/{{version.run_id}}/data/testing_rows.txt")
+plots = mlflow.artifacts.list_artifacts(f"runs:/{{version.run_id}}/plots")
+X = data.split(data.load())[1].drop(columns=data.TARGET)
+predicted = mlflow.pyfunc.load_model("models:/{slug}@challenger").predict(X)
+print(version.version, run.data.metrics["roc_auc"], len(rows.split()), len(plots), predicted.sum())
+"""
+
+
+def recall(project):
+    return project.python(RECALL.format(slug=project.slug, package=project.package))
+
+
+def serving(running, project, way="full path", **env):
+    path = {"PATH": project.environ["PATH"]}
+    server = running(WAYS[way](project, "start-server"), project.path, **path, **env)
+    server.expect("Ready")
+    return server
+
+
+@pytest.fixture(scope="module")
+def lived_in(odd_project, uv_project, tmp_path_factory):
+    """Return a copy of the odd project, in a place as odd, with an environment and a run."""
+    place = tmp_path_factory.mktemp("lived in") / "it's 100% #1 ñandú"
+    place.mkdir()
+    project = odd_project.copy(place / "odd")
+    assert not project.run(remake(project)).returncode
+    return project
+
+
+def remake(project):
+    """Return the line of the guide that makes an environment anew."""
+    return re.search(r"make it anew: `(.+?)`", project.read("README.md"))[1]
+
+
+def test_a_project_in_the_hardest_place_is_verified_and_built(odd_project):
+    assert "Verified" in odd_project.said
+    assert str(odd_project.path) in odd_project.said
+    assert odd_project.python("import odd; print(odd.__file__)").startswith(str(odd_project.path))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_history_is_there_after_a_move(lived_in, running, tmp_path_factory, way):
+    """Train, move, make the environment anew with the guide's line: all is there, by each way."""
+    server = serving(running, lived_in)
+    assert not lived_in.run(WAYS[way](lived_in, "odd train")).returncode
+    before = recall(lived_in)
+    assert server.end() == 0
+
+    old = lived_in.path
+    lived_in.path = tmp_path_factory.mktemp("moved") / f"renamed, {way}"
+    shutil.move(old, lived_in.path)
+    done = lived_in.run(remake(lived_in))
+    assert not done.returncode, done.stderr
+    serving(running, lived_in, way)
+    assert recall(lived_in) == before
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("way", ["full path", "active environment"])
+def test_a_copied_environment_does_not_act_on_the_original(odd_project, tmp_path, way):
+    copy = odd_project.copy(tmp_path / "copy")
+    before = odd_project.history()
+    for words in ("start-server --check", "start-server", "odd train"):
+        done = copy.run(WAYS[way](copy, words))
+        assert done.returncode == 1
+        assert f"belongs to the project in {copy.path}, but this environment runs" in done.stderr
+        assert f"as {copy.path / 'README.md'} says" in done.stderr
+    assert odd_project.history() == before
+
+
+def test_uv_run_mends_a_copied_environment_and_acts_on_the_copy(odd_project, running, tmp_path):
+    """With the original's server up, on the port that both settings name."""
+    copy = odd_project.copy(tmp_path / "copy")
+    server = serving(running, odd_project)
+    before = odd_project.history()
+    done = copy.run("uv run odd train")
+    assert done.returncode == 1
+    assert f"started in {odd_project.path}): write MLFLOW_PORT=" in done.stderr
+    done = copy.run("uv run start-server --check")
+    assert not done.returncode, done.stderr
+    assert str(copy.path / "tracking" / "mlflow.db") in done.stdout
+    assert odd_project.history() == before
+    server.end()
+
+
+def test_a_linked_folder_is_the_same_project(odd_project, running, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(odd_project.path)
+    linked = Project(link, odd_project.environ)
+    serving(running, linked)
+    done = linked.run(f"cd / && {linked.script('start-server')}")
+    assert done.stdout == f"This project's server already runs at {odd_project.uri}\n"
+
+
+def test_what_pip_s_scripts_cannot_have_is_named(cookiecutter, environ, tmp_path):
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    (stubs / "python3.13").write_text('#!/bin/bash\n[ "$1" = -c ] || exit 9\n')
+    (stubs / "python3.13").chmod(0o755)
+    env = {"PATH": f"{stubs}:/usr/bin:/bin"}
+    done = cookiecutter(tmp_path / "cost $5", "--no-input", "environment=venv", env=env)
+    assert done.returncode == 0
+    assert "the path holds $, which pip's scripts cannot have: move the project." in done.stdout
+
+
+def test_a_second_person_clones_installs_checks_and_trains(uv_project, running, tmp_path):
+    """Another home, another path; the lock file comes along, the history does not."""
+    git = "git init -q && git add -A && git commit -qm first"
+    assert not uv_project.run(git).returncode
+    try:
+        subprocess.run(
+            ["git", "clone", "-q", uv_project.path, tmp_path / "theirs"],
+            env=uv_project.environ,
+            check=True,
+        )
+    finally:
+        shutil.rmtree(uv_project.path / ".git")
+    home = tmp_path / "home"
+    home.mkdir()
+    theirs = Project(tmp_path / "theirs", uv_project.environ | {"HOME": str(home)})
+    assert theirs.history() == ([".gitignore"], {})
+    done = theirs.run(theirs.install)
+    assert not done.returncode, done.stderr
+    assert theirs.read("uv.lock") == uv_project.read("uv.lock")
+    port = {"MLFLOW_PORT": str(free_port())}
+    serving(running, theirs, **port)
+    done = theirs.run(theirs.train, **port)
+    assert not done.returncode, done.stderr
+    assert "/versions/1?" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def own_environment(cookiecutter, environ, uv_project, tmp_path_factory):
+    """Return a project of files only, installed as its guide says, in one's own environment."""
+    folder = tmp_path_factory.mktemp("own")
+    answers = ["setup=later", "project_slug=mine"]
+    assert not cookiecutter(folder, "--no-input", *answers).returncode
+    project = Project(folder / "mine", uv_project.environ)
+    subprocess.run(["uv", "venv", "-q", "--seed", folder / "env"], env=project.environ, check=True)
+    path = f"{folder / 'env' / 'bin'}{os.pathsep}{project.environ['PATH']}"
+    project.environ = project.environ | {"PATH": path}
+    section = project.fences[3]
+    assert section == "python -m pip install -e .\nstart-server --check\n"
+    done = project.run(f"set -e\n{section}", timeout=600)
+    assert not done.returncode, done.stdout + done.stderr
+    assert f"{project.path}/tracking/mlflow.db" in done.stdout
+    return project
+
+
+def test_a_globally_installed_mlflow_can_serve_the_history(own_environment, uv_project, running):
+    """The guide's command, with another environment's MLflow; the project knows it as its own."""
+    port = {"MLFLOW_PORT": str(free_port())}
+    command = own_environment.fences[4]
+    assert command == "mlflow --env-file mlflow.env server\n"
+    elsewhere = f"{uv_project.path}/.venv/bin{os.pathsep}{uv_project.environ['PATH']}"
+    server = running(command, own_environment.path, PATH=elsewhere, **port)
+    server.expect("Application startup complete")
+    done = own_environment.run("start-server", **port)
+    assert done.stdout.startswith("This project's server already runs at")
+    done = own_environment.run("mine train", **port)
+    assert not done.returncode, done.stderr
+    assert "(alias challenger)" in done.stdout
+
+
+def test_two_lines_put_the_history_on_another_disk(own_environment, running, tmp_path):
+    before = own_environment.history()
+    readme = own_environment.read("README.md")
+    lines = re.search(r"(?ms)^```\n(MLFLOW_BACKEND_STORE_URI.*?)^```", readme)[1]
+    changes = dict(line.split("=") for line in lines.splitlines())
+    changes = {name: value.replace("/data", f"{tmp_path}/data") for name, value in changes.items()}
+    port, path = {"MLFLOW_PORT": str(free_port())}, {"PATH": own_environment.environ["PATH"]}
+    with own_environment.settings(**changes):
+        server = running("start-server", own_environment.path, **port, **path)
+        server.expect(f"History  {tmp_path}/data/mlflow")
+        done = own_environment.run("mine train", **port)
+        assert not done.returncode, done.stderr
+        server.end()
+    assert own_environment.history() == before
+    assert (tmp_path / "data/mlflow/mlflow.db").exists()
+    assert list((tmp_path / "data/mlflow/artifacts/1").glob("*/artifacts/plots/*.png"))
+
+
+def test_projects_with_the_same_lines_share_one_history_and_one_server(
+    uv_project, own_environment, running, tmp_path
+):
+    same = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{tmp_path}/artifacts",
+        "MLFLOW_PORT": str(free_port()),
+    }
+    path = {"PATH": own_environment.environ["PATH"]}
+    running("start-server", own_environment.path, **same, **path).expect("Ready")
+    done = uv_project.run(uv_project.start, **same)
+    assert done.stdout.startswith("This project's server already runs at")
+    done = uv_project.run(uv_project.train, **same)
+    assert not done.returncode, done.stderr
+    assert list((tmp_path / "artifacts" / "1").glob("*/artifacts/plots/*.png"))
