@@ -60,6 +60,17 @@ def environ(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_stray_history(tmp_path_factory):
+    """Fail when anything made a store or artifacts where MLflow puts them by default."""
+    yield
+    found = []
+    for folder, folders, _ in os.walk(tmp_path_factory.getbasetemp()):
+        found += [f"{folder}/{name}" for name in folders if name in ("mlruns", "mlartifacts")]
+        folders[:] = [name for name in folders if name not in (".venv", ".cache", "home0", "env")]
+    assert not found
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_process_left_behind():
     yield
     left = [process for process in psutil.process_iter() if _marked(process)]

@@ -5,6 +5,7 @@ import subprocess
 import tomllib
 
 import pytest
+import rattler
 import yaml
 from conftest import ODD_TEXTS, ROOT, Project
 
@@ -82,6 +83,8 @@ def test_nothing_of_the_template_is_left_and_texts_stand_as_typed(baked):
     with_port = [file.name for file, text in files.items() if answers["mlflow_port"] in text]
     assert with_port == ["mlflow.env"]
 
+    for name in (".github/workflows/ci.yml", ".pre-commit-config.yaml"):
+        assert yaml.safe_load(files[path / name])
     project = tomllib.loads(files[path / "pyproject.toml"])["project"]
     one_line = {name: " ".join(answers[name].splitlines()) for name in ASKED[:4]}
     assert project["description"] == one_line["description"]
@@ -111,15 +114,17 @@ def test_the_code_is_clean(baked):
 
 
 def test_conda_s_file_names_only_python_pip_and_the_project(cookies):
-    """Read as YAML only: conda's own parser and solver cannot be had on the test machine."""
+    """Its packages are read by rattler, conda's own rules in a library; nothing is solved."""
     path = cookies.bake(extra_context=SETS["conda"] | {"setup": "later"}).project_path
     content = yaml.safe_load((path / "environment.yml").read_text())
-    python = QUESTIONS["_requires_python"]
     assert content["channels"] == ["conda-forge", "nodefaults"]
-    assert content["dependencies"] == [f"python{python}", "pip", {"pip": ["-e ."]}]
-    assert (
-        tomllib.loads((path / "pyproject.toml").read_text())["project"]["requires-python"] == python
-    )
+    *packages, pip = content["dependencies"]
+    assert pip == {"pip": ["-e ."]}
+    specs = [rattler.MatchSpec(package, strict=True) for package in packages]
+    assert [spec.name.normalized for spec in specs] == ["python", "pip"]
+    assert str(specs[0].version) == QUESTIONS["_requires_python"]
+    project = tomllib.loads((path / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == QUESTIONS["_requires_python"]
 
 
 def test_venv_s_file_holds_the_project(cookies):

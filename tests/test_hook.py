@@ -158,13 +158,19 @@ def test_the_project_s_commands_see_nothing_of_the_caller_s_environment(
     assert not [name for name in theirs if f"{name}=" in log]
 
 
+def test_a_slow_step_shows_that_time_passes(cookiecutter, path_of, tmp_path):
+    done = cookiecutter(tmp_path, "--no-input", env=path_of(uv="sleep 11"))
+    assert "[1/2] uv sync\n      10 s\n[2/2] uv run start-server --check\n" in done.stdout
+
+
+@pytest.mark.parametrize("step", ["sync", "run"])
 def test_ctrl_c_ends_what_was_started_and_says_what_to_type(
-    checkout, environ, path_of, running, tmp_path
+    checkout, environ, path_of, running, tmp_path, step
 ):
-    env = path_of(uv=f"echo $$ > {tmp_path}/pid; sleep 600")
+    env = path_of(uv=f'[ "$1" = {step} ] || exit 0; echo $$ > {tmp_path}/pid; sleep 600')
     words = f"{sys.executable} -m cookiecutter --no-input {checkout} -o {tmp_path}"
     command = running(words, tmp_path, **env)
-    command.expect("[1/2] uv sync")
+    command.expect(f"/2] uv {step}")
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert command.process.poll() is None
     uv = psutil.Process(int((tmp_path / "pid").read_text()))
@@ -175,20 +181,87 @@ def test_ctrl_c_ends_what_was_started_and_says_what_to_type(
     assert (tmp_path / "my-ml-project" / "README.md").exists()
 
 
-def test_cruft_gets_files_only(checkout, environ, path_of, tmp_path):
-    template = tmp_path / "template"
+def test_cruft_gets_files_only_and_updates_them(checkout, environ, path_of, tmp_path):
+    """Create, edit, and take over what a newer template changes, without a conflict."""
+    template, project = tmp_path / "template", tmp_path / "my-ml-project"
+    env = environ | path_of(uv=f"touch {tmp_path}/called")
+
+    def shell(command, cwd):
+        subprocess.run(["bash", "-c", command], cwd=cwd, env=env, check=True)
+
+    commit = "git init -q && git add -A && git commit -qm all"
     shutil.copytree(checkout, template)
-    git = "git init -q && git add -A && git commit -qm template"
-    subprocess.run(["bash", "-c", git], cwd=template, env=environ, check=True)
-    subprocess.run(
-        [f"{os.path.dirname(sys.executable)}/cruft", "create", "--no-input", str(template)],
-        cwd=tmp_path,
-        env=environ | path_of(uv="touch called"),
-        check=True,
+    shell(commit, template)
+    cruft = f"{sys.executable} -m cruft"
+    shell(f"{cruft} create --no-input {template}", tmp_path)
+    with (project / "README.md").open("a") as readme:
+        readme.write("\nOurs.\n")
+    shell(commit, project)
+    shell(
+        "echo '# newer' >> {{cookiecutter.project_slug}}/mlflow.env; git commit -qam newer",
+        template,
     )
-    project = tmp_path / "my-ml-project"
-    assert (project / ".cruft.json").exists()
-    assert not (project / "called").exists() and not (project / "setup.log").exists()
+    shell(f"{cruft} update --skip-apply-ask", project)
+    assert (project / "mlflow.env").read_text().endswith("# newer\n")
+    assert (project / "README.md").read_text().endswith("Ours.\n")
+    assert not list(project.rglob("*.rej"))
+    assert not (tmp_path / "called").exists() and not (project / "setup.log").exists()
+
+
+def test_an_index_out_of_reach_of_pip_leaves_the_project(cookiecutter, environ, tmp_path):
+    """Real venv and pip, and an index address on which nobody listens."""
+    pip = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    pip |= {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+    done = cookiecutter(tmp_path, "--no-input", "environment=venv", env=pip)
+    assert done.returncode == 0
+    why = "NOT VERIFIED: .venv/bin/python -m pip install -r requirements.txt failed"
+    assert "127.0.0.1" in done.stdout and why in done.stdout
+    assert done.stdout.rstrip().endswith(".venv/bin/start-server --check")
+
+
+@pytest.mark.slow
+def test_what_it_says_to_type_later_works(cookiecutter, path_of, uv_project, tmp_path):
+    done = cookiecutter(tmp_path, "--no-input", env=path_of())
+    typed = done.stdout[done.stdout.index(NEXT) + len(NEXT) :]
+    later = subprocess.run(
+        ["bash", "-ec", typed], cwd="/", env=uv_project.environ, capture_output=True, text=True
+    )
+    assert not later.returncode, later.stderr
+    assert f"Store      {tmp_path}/my-ml-project/tracking/mlflow.db" in later.stdout
+
+
+@pytest.mark.slow
+def test_generating_again_over_a_project_keeps_its_history(
+    cookiecutter, uv_project, trained, tmp_path
+):
+    """With `-f` cookiecutter writes its files anew; what is not its own stays, edits with `-s`."""
+    project = uv_project.copy(tmp_path / "my-ml-project")
+    before = project.history()
+    (project.path / "mine.py").write_text("mine = 1\n")
+    with (project.path / "README.md").open("a") as readme:
+        readme.write("Ours.\n")
+    env = {"PATH": uv_project.environ["PATH"], "MLFLOW_TEMPLATE_STRICT": "1"}
+    for words, kept in ((["-f", "-s"], True), (["-f"], False)):
+        done = cookiecutter(tmp_path, "--no-input", *words, env=env)
+        assert not done.returncode, done.stderr
+        assert "Verified" in done.stdout
+        assert project.read("README.md").endswith("Ours.\n") == kept
+        assert project.read("mine.py") == "mine = 1\n"
+        assert project.history() == before
+
+
+@pytest.mark.slow
+def test_a_server_that_crashes_leaves_the_project_and_shows_why(cookiecutter, uv_project, tmp_path):
+    """A real server on a database that is none, which nobody touches."""
+    broken = tmp_path / "my-ml-project" / "tracking" / "mlflow.db"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"this is no database" * 1000)
+    done = cookiecutter(tmp_path, "--no-input", "-f", env={"PATH": uv_project.environ["PATH"]})
+    assert done.returncode == 0
+    assert "file is not a database" in done.stdout
+    assert "NOT VERIFIED: uv run start-server --check failed with exit code 1." in done.stdout
+    last_lines(done, tmp_path / "my-ml-project", UV)
+    assert broken.read_bytes() == b"this is no database" * 1000
 
 
 def test_without_hooks_the_tree_is_the_same(cookiecutter, path_of, tmp_path):

@@ -36,16 +36,6 @@ def serving(running, project, way="full path", **env):
     return server
 
 
-@pytest.fixture(scope="module")
-def lived_in(odd_project, uv_project, tmp_path_factory):
-    """Return a copy of the odd project, in a place as odd, with an environment and a run."""
-    place = tmp_path_factory.mktemp("lived in") / "it's 100% #1 ñandú"
-    place.mkdir()
-    project = odd_project.copy(place / "odd")
-    assert not project.run(remake(project)).returncode
-    return project
-
-
 def remake(project):
     """Return the line of the guide that makes an environment anew."""
     return re.search(r"make it anew: `(.+?)`", project.read("README.md"))[1]
@@ -57,21 +47,23 @@ def test_a_project_in_the_hardest_place_is_verified_and_built(odd_project):
     assert odd_project.python("import odd; print(odd.__file__)").startswith(str(odd_project.path))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_history_is_there_after_a_move(lived_in, running, tmp_path_factory, way):
+def test_a_history_is_there_after_a_move(odd_project, running, tmp_path):
     """Train, move, make the environment anew with the guide's line: all is there, by each way."""
-    server = serving(running, lived_in)
-    assert not lived_in.run(WAYS[way](lived_in, "odd train")).returncode
-    before = recall(lived_in)
-    assert server.end() == 0
+    project = odd_project.copy(tmp_path / "it's 100% #1 ñandú")
+    assert not project.run(remake(project)).returncode
+    server = serving(running, project)
+    assert not project.run(f"{project.script('odd')} train").returncode
+    before = recall(project)
+    server.end()
 
-    old = lived_in.path
-    lived_in.path = tmp_path_factory.mktemp("moved") / f"renamed, {way}"
-    shutil.move(old, lived_in.path)
-    done = lived_in.run(remake(lived_in))
+    old, project.path = project.path, tmp_path / "moved and renamed"
+    shutil.move(old, project.path)
+    done = project.run(remake(project))
     assert not done.returncode, done.stderr
-    serving(running, lived_in, way)
-    assert recall(lived_in) == before
+    for way in WAYS:
+        server = serving(running, project, way)
+        assert recall(project) == before
+        server.end()
     assert not old.exists()
 
 

@@ -189,12 +189,18 @@ def test_a_proxy_does_not_catch_what_stays_on_this_machine(uv_project, api, trai
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_a_terminal_of_few_letters_is_enough(odd_project, running, encoding):
     """In a folder whose name the terminal cannot show."""
-    few = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    few = {"PYTHONIOENCODING": encoding}
     server = running(odd_project.script("start-server"), odd_project.path, **few)
     server.expect("Ready")
     done = odd_project.run(f"{odd_project.script('odd')} train", **few)
     assert not done.returncode, done.stderr
     assert "(alias challenger)" in done.stdout
+
+
+def test_the_plainest_locale_is_enough(uv_project, api, trained):
+    done = uv_project.run(uv_project.train, LC_ALL="C")
+    assert not done.returncode, done.stderr
+    assert run_of(api, done.stdout)["info"]["status"] == "FINISHED"
 
 
 def test_an_untrusted_type_is_named_before_anything_is_registered(uv_project, api, trained):
@@ -237,15 +243,29 @@ def test_the_address_of_a_store_in_the_shell_is_refused(venv_project, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("which", ["uv_project", "venv_project"])
-def test_the_project_s_own_tests_pass(which, request):
-    """Alone, so that a server of the project's own may run or not."""
-    project = request.getfixturevalue(which)
-    before = project.history()
-    done = project.run(project.script("pytest"))
+def test_the_project_s_own_tests_pass_without_the_internet(uv_project):
+    before = uv_project.history()
+    nobody = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
+    done = uv_project.run(uv_project.script("pytest"), **nobody)
     assert not done.returncode, done.stdout
     assert " passed" in done.stdout and "skipped" not in done.stdout
-    assert project.history() == before
+    assert uv_project.history() == before
+
+
+@pytest.mark.parametrize("words", ["ruff check .", "ruff format --check .", "mypy"])
+def test_the_project_is_clean_for_its_own_tools(venv_project, words):
+    done = venv_project.run(f"{venv_project.bin}/{words}")
+    assert not done.returncode, done.stdout + done.stderr
+
+
+def test_the_project_is_clean_for_its_own_pre_commit(uv_project):
+    """Its hooks come from the package index: there is no other host here."""
+    git = "git init -q && git add -A"
+    done = uv_project.run(
+        f"{git} && uv run pre-commit run --all-files; code=$?; rm -rf .git; exit $code"
+    )
+    assert not done.returncode, done.stdout + done.stderr
+    assert done.stdout.count("Passed") == 2
 
 
 def test_versions_freeze_into_a_file_for_the_team(venv_project):

@@ -172,7 +172,7 @@ def connect() -> str:
     if not listens(uri):
         raise Refused(nobody_at(uri))
     if urlsplit(uri).hostname not in LOOPBACK:
-        print(f"Server   {uri}{from_shell(*ADDRESS)}, not on this machine", flush=True)
+        print(f"Server   {uri}{from_shell(*ADDRESS)}, taken as it is", flush=True)
     elif owns(uri):
         print(f"Server   {uri}{from_shell(*ADDRESS)}", flush=True)
         print(f"History  {database().parent}{from_shell(*STORES)}", flush=True)
@@ -333,6 +333,8 @@ def serving(port: int | str) -> Iterator[Server]:
     """Run this history's server on `port` while the block runs; it begins when it is ready."""
     refuse_diversions()
     uri = address(port)
+    for folder in (database().parent, artifacts()):  # refuses what is no place on this machine
+        folder.mkdir(parents=True, exist_ok=True)
     if listens(uri):
         raise Refused(held(uri))
     print(f"Starting the MLflow server of {ROOT} at {uri} ...", flush=True)
