@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -77,6 +78,24 @@ def test_the_server_starts_from_anywhere_and_stops_with_all_its_processes(
     command.expect("Stopped")
     assert list(tmp_path.iterdir()) == []
     assert not (venv_project.path / "mlruns").exists()
+
+
+def test_a_closed_terminal_leaves_no_server_behind(odd_project):
+    """Nobody reads any more what is printed, and the signal comes."""
+    command = subprocess.Popen(
+        ["bash", "-c", odd_project.script("start-server")],
+        env=odd_project.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    with command.stdout:
+        assert any("Ready" in line for line in command.stdout)
+        family = psutil.Process(command.pid).children(recursive=True)
+    assert len(family) >= 2
+    command.send_signal(signal.SIGHUP)
+    command.wait(60)
+    assert not psutil.wait_procs(family, timeout=30)[1]
 
 
 def test_the_server_ends_whole_when_its_main_process_is_killed(venv_project, running):

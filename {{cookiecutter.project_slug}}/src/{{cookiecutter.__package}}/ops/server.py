@@ -234,7 +234,7 @@ class Server:
             [sys.executable, "-m", "mlflow", "--env-file", SETTINGS, "server"],
             cwd=ROOT,
             env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
-            | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+            | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
             | self._plain_path(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -290,7 +290,8 @@ class Server:
     def stop(self) -> None:
         """End the server and every process it started; return when all are gone."""
         with undisturbed():
-            print("Stopping the server ...", flush=True)
+            with suppress(OSError):  # the terminal may be gone
+                print("Stopping the server ...", flush=True)
             for end in (psutil.Process.terminate, psutil.Process.kill):
                 family = self._family()
                 for member in family:
