@@ -30,14 +30,23 @@ from urllib.parse import urlsplit
 import psutil
 import typer
 
-from ..config import ENDINGS, ROOT, SETTINGS, VIEW, Refused, command, from_shell, run, setting
+from ..config import (
+    ENDINGS,
+    FROM_SHELL,
+    ROOT,
+    SETTINGS,
+    VIEW,
+    Refused,
+    command,
+    from_shell,
+    run,
+    setting,
+)
 
 ANSWER_SECONDS = 3
 START_SECONDS = 300  # without compiled bytecode, on a busy machine, a start can take 100 s
 STOP_SECONDS = 20
 
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ADDRESS = ("MLFLOW_TRACKING_URI", "MLFLOW_HOST", "MLFLOW_PORT")
 STORES = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION")
 # What would send a part of the history elsewhere, when it is left in a shell.
@@ -69,7 +78,7 @@ def database() -> Path:
 def address(port: int | str | None = None) -> str:
     """Return where this project's server is: on `port`, or on the settings' port."""
     host = setting("MLFLOW_HOST")
-    if host not in LOOPBACK:
+    if host not in ("127.0.0.1", "localhost"):
         raise Refused(f"MLFLOW_HOST is {host}: this server is for this machine, at 127.0.0.1.")
     return f"http://{host}:{port or setting('MLFLOW_PORT')}"
 
@@ -171,7 +180,7 @@ def connect() -> str:
         raise Refused(f"{uri}{from_shell(*ADDRESS)} is no server: unset it, or name an http one.")
     if not listens(uri):
         raise Refused(nobody_at(uri))
-    if urlsplit(uri).hostname not in LOOPBACK:
+    if urlsplit(uri).hostname not in ("127.0.0.1", "localhost", "::1"):
         print(f"Server   {uri}{from_shell(*ADDRESS)}, taken as it is", flush=True)
     elif owns(uri):
         print(f"Server   {uri}{from_shell(*ADDRESS)}", flush=True)
@@ -200,14 +209,15 @@ def held(uri: str) -> str:
             if port == urlsplit(uri).port:
                 holder = f"process {process.pid} ({process.name()}, started in {process.cwd()})"
                 if Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline()):
-                    return f"{uri} is held by this project's {holder}, which is silent: end it."
+                    holder = f"this project's {holder}"
+                    return f"{uri} is held by {holder}, silent or on another history: end it."
     return f"{uri}{from_shell(*ADDRESS)} is held by {holder}: {other_port(uri)}."
 
 
 def other_port(uri: str) -> str:
     """Return what to do when the port of `uri` is taken: the line to edit, or its like."""
-    if remark := from_shell(*ADDRESS).partition(" from")[0].strip(" ("):
-        return f"unset {remark} in your shell"
+    if named := [name for name in ADDRESS if name in FROM_SHELL]:
+        return f"unset {' and '.join(named)} in your shell"
     if uri != address():
         return "use another --port"
     port = urlsplit(uri).port or 0
@@ -265,7 +275,8 @@ class Server:
         for line in self.process.stdout or []:
             self.tail.append(line)
             if self.ready:
-                sys.stderr.write(line)
+                with suppress(OSError):  # the terminal may be gone, the server has to go on
+                    sys.stderr.write(line)
 
     def wait_until_ready(self) -> None:
         """Return when the API answers for this history; raise `Refused` when it cannot."""
@@ -333,9 +344,7 @@ def undisturbed() -> Iterator[None]:
 def serving(port: int | str) -> Iterator[Server]:
     """Run this history's server on `port` while the block runs; it begins when it is ready."""
     refuse_diversions()
-    uri = address(port)
-    for folder in (database().parent, artifacts()):  # refuses what is no place on this machine
-        folder.mkdir(parents=True, exist_ok=True)
+    uri, _, _ = address(port), database(), artifacts()  # each refuses what cannot work
     if listens(uri):
         raise Refused(held(uri))
     print(f"Starting the MLflow server of {ROOT} at {uri} ...", flush=True)
