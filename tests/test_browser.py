@@ -41,8 +41,6 @@ def test_the_links_lead_to_the_run_its_pictures_and_the_version(
     page.get_by_text("plots").first.click()
     page.get_by_text("roc_curve.png").first.click()
     page.locator("img[src^='blob:']").first.wait_for()
-    page.screenshot(path=f"{pictures}/plot.png")
 
     page.goto(version)
     page.get_by_text("challenger").first.wait_for()
-    page.screenshot(path=f"{pictures}/version.png")
