@@ -163,6 +163,7 @@ class Project:
             env=self.environ | env,
             capture_output=True,
             encoding="utf-8",
+            errors="replace",
             timeout=timeout,
         )
 
@@ -221,6 +222,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
+            errors="replace",  # a test may ask for another encoding
             start_new_session=True,
         )
         threading.Thread(target=self._read, daemon=True).start()
