@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 SLUG = "{{ cookiecutter.project_slug }}"
@@ -50,6 +51,7 @@ def surroundings():
 ENVIRON = surroundings()
 
 
+@cache  # for venv it tries one Python after another
 def tool():
     """Return the words that call the chosen tool, or raise Trouble when it is missing."""
     if ENVIRONMENT == "venv":

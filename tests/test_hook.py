@@ -89,6 +89,13 @@ def test_a_python_that_only_pretends_is_passed_over(cookiecutter, path_of, tmp_p
     assert "NOT VERIFIED: no Python >=3.11,<3.14 that can make environments" in done.stdout
 
 
+def test_what_pip_s_scripts_cannot_have_in_a_path_is_named(cookiecutter, path_of, tmp_path):
+    env = path_of(**{"python3.13": '[ "$1" = -c ] || exit 9'})
+    done = cookiecutter(tmp_path / "cost $5", "--no-input", "environment=venv", env=env)
+    assert done.returncode == 0
+    assert "the path holds $, which pip's scripts cannot have: move the project." in done.stdout
+
+
 def test_a_failed_install_shows_the_end_of_its_output(cookiecutter, path_of, tmp_path):
     env = path_of(uv='echo "resolution is impossible" >&2; exit 7')
     done = cookiecutter(tmp_path, "--no-input", env=env)

@@ -103,17 +103,6 @@ def test_a_linked_folder_is_the_same_project(odd_project, running, tmp_path):
     assert done.stdout == f"This project's server already runs at {odd_project.uri}\n"
 
 
-def test_what_pip_s_scripts_cannot_have_is_named(cookiecutter, environ, tmp_path):
-    stubs = tmp_path / "stubs"
-    stubs.mkdir()
-    (stubs / "python3.13").write_text('#!/bin/bash\n[ "$1" = -c ] || exit 9\n')
-    (stubs / "python3.13").chmod(0o755)
-    env = {"PATH": f"{stubs}:/usr/bin:/bin"}
-    done = cookiecutter(tmp_path / "cost $5", "--no-input", "environment=venv", env=env)
-    assert done.returncode == 0
-    assert "the path holds $, which pip's scripts cannot have: move the project." in done.stdout
-
-
 def test_a_second_person_clones_installs_checks_and_trains(uv_project, running, tmp_path):
     """Another home, another path; the lock file comes along, the history does not."""
     git = "git init -q && git add -A && git commit -qm first"

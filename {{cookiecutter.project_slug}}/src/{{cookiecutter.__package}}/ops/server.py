@@ -156,12 +156,17 @@ def listeners() -> Iterator[tuple[int, psutil.Process]]:
                     yield connection.laddr.port, process
 
 
+def started_here(process: psutil.Process) -> bool:
+    """Return whether `process` is an MLflow of this project's, whatever history it serves."""
+    return Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline())
+
+
 def running(but: str = "") -> str | None:
     """Return the address of this history's own server, on whatever port (`but` was asked)."""
     ports = {setting("MLFLOW_PORT"): None}  # a set that keeps its order
     for port, process in listeners():
         with suppress(psutil.Error):
-            if Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline()):
+            if started_here(process):
                 ports[str(port)] = None
     others = (uri for uri in map(address, ports) if uri != but)
     return next((uri for uri in others if listens(uri) and owns(uri)), None)
@@ -208,7 +213,7 @@ def held(uri: str) -> str:
         with suppress(psutil.Error):
             if port == urlsplit(uri).port:
                 holder = f"process {process.pid} ({process.name()}, started in {process.cwd()})"
-                if Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline()):
+                if started_here(process):
                     holder = f"this project's {holder}"
                     return f"{uri} is held by {holder}, silent or on another history: end it."
     return f"{uri}{from_shell(*ADDRESS)} is held by {holder}: {other_port(uri)}."
