@@ -1,5 +1,6 @@
 """What the tests share: a clean environment, real projects made once, and their running servers."""
 
+import contextlib
 import os
 import queue
 import re
@@ -126,9 +127,20 @@ def fences(readme):
     )
 
 
+def _ports():
+    """Yield ports that nobody else is given: each worker has a share below the system's own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    yield from range(20_000 + 2000 * worker, 22_000 + 2000 * worker)
+
+
+PORTS = _ports()
+
+
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port is left")
 
 
 class Project:

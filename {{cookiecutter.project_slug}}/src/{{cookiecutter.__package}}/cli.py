@@ -1,12 +1,14 @@
 """The project's command line: one command per step of a model's life."""
 
 import ast
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import config
-from .ops import server
+from .ops import history, server
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -45,6 +47,43 @@ def train(
     train.train(changes, seed)
 
 
+@app.command()
+def backup(
+    file: Annotated[
+        Path | None, typer.Argument(help="A new file, or a folder. [default: backups/]")
+    ] = None,
+) -> None:
+    """Write the whole history into one file, also while the server runs."""
+    history.backup(file)
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(help="What backup wrote.")]) -> None:
+    """Put a backup in the place of the history, which is kept beside it."""
+    if uri := server.running():
+        raise config.Refused(f"This history's server runs at {uri}: stop it first.")
+    history.restore(file)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    close: Annotated[
+        str | None, typer.Option(metavar="RUN_ID", help="End a run whose process is gone.")
+    ] = None,
+) -> None:
+    """Say what is where, what is wrong, and what mends it; exit 1 when something is wrong."""
+    from .ops import doctor
+
+    if close:
+        doctor.close_run(close)
+        return
+    findings = doctor.examine()
+    say = json.dumps([one._asdict() for one in findings], indent=1) if as_json else None
+    print(say or doctor.table(findings))
+    raise typer.Exit(any(one.state == "wrong" for one in findings))
+
+
 def main() -> None:
     """Run the command line."""
-    config.run(app)
+    config.run(app, history.full)

@@ -7,12 +7,14 @@ import io
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from dotenv import dotenv_values, load_dotenv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,20 +64,26 @@ def from_shell(*names: str) -> str:
 def command(name: str) -> str:
     """Return what to type to run a command of this project's environment, from here."""
     path = Path(sysconfig.get_path("scripts"), name)
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(str(path))
+    return quoted(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def git_tags() -> dict[str, str]:
-    """Return the project's commit, and whether its files differ from it; `none` without git."""
+def quoted(*words: str | Path) -> str:
+    """Return `words` as they are typed into a terminal of this system."""
+    strings = [str(word) for word in words]
+    return subprocess.list2cmdline(strings) if os.name == "nt" else shlex.join(strings)
+
+
+def run_tags() -> dict[str, str]:
+    """Return what tells a run's origin: commit, whether files differ from it, and the process."""
+    tags = {"process": f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"}
     try:
         commit, changed = (
             subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
         )
     except (OSError, subprocess.CalledProcessError):
-        return {"git": "none"}
-    return {"git": commit.stdout.strip(), "git_dirty": str(bool(changed.stdout)).lower()}
+        return tags | {"git": "none"}
+    return tags | {"git": commit.stdout.strip(), "git_dirty": str(bool(changed.stdout)).lower()}
 
 
 def _check_environment() -> None:
@@ -90,8 +98,11 @@ def _check_environment() -> None:
             )
 
 
-def run(app: Callable[[], None]) -> None:
-    """Run a command line `app`; a refusal, ours or MLflow's, ends in a sentence and exit code 1."""
+def run(app: Callable[[], None], advice: Callable[[], str] = str) -> None:
+    """Run a command line `app`; a refusal, ours or MLflow's, ends in a sentence and exit code 1.
+
+    What `advice` returns is added to MLflow's, which rarely names the cause.
+    """
     for number in ENDINGS:
         if signal.getsignal(number) == signal.SIG_DFL:  # else a parent wants it ignored, as nohup
             signal.signal(number, signal.default_int_handler)
@@ -103,7 +114,7 @@ def run(app: Callable[[], None]) -> None:
     except Exception as error:
         mlflow = sys.modules.get("mlflow")
         if mlflow and isinstance(error, mlflow.MlflowException):
-            sys.exit(f"MLflow refuses: {error}")
+            sys.exit(f"MLflow refuses: {error} {advice()}".rstrip())
         if isinstance(error, Refused):
             sys.exit(str(error))
         raise

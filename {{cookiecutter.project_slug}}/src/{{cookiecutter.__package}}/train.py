@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions, version
 import numpy as np
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, VIEW, Refused, git_tags
+from .config import EXPERIMENT, MODEL, VIEW, Refused, run_tags
 from .data import TARGET, load, split
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
@@ -28,7 +28,7 @@ def train(changes: dict | None = None, seed: int = 0) -> None:
     params = PARAMS | (changes or {})
     training, held_out = split(load())
     mlflow.set_experiment(EXPERIMENT)
-    with mlflow.start_run(tags=git_tags()) as run:
+    with mlflow.start_run(tags=run_tags()) as run:
         print(f"Training on {len(training)} rows ...", flush=True)
         mlflow.log_params(params | {"seed": seed})
         log_data(training, "training")

@@ -6,21 +6,21 @@ path in the settings means the same wherever the project lies and whoever starts
 
 import json
 import os
+import re
+import runpy
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import threading
 import time
 import urllib.request
 import uuid
 import webbrowser
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
@@ -42,13 +42,18 @@ from ..config import (
     run,
     setting,
 )
+from . import history
+from .history import artifacts, database
 
 ANSWER_SECONDS = 3
 START_SECONDS = 300  # without compiled bytecode, on a busy machine, a start can take 100 s
 STOP_SECONDS = 20
+MLFLOW = ["--env-file", str(SETTINGS), "server"]
 
 ADDRESS = ("MLFLOW_TRACKING_URI", "MLFLOW_HOST", "MLFLOW_PORT")
 STORES = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = "0.0.0.0"
 # What would send a part of the history elsewhere, when it is left in a shell.
 DIVERTING = (
     "MLFLOW_REGISTRY_URI",
@@ -59,28 +64,30 @@ DIVERTING = (
 )
 
 
-def artifacts() -> Path:
-    """Return the folder of the artifacts that the settings name."""
-    place = setting("MLFLOW_ARTIFACTS_DESTINATION")
-    if "://" in place:
-        raise Refused(f"MLFLOW_ARTIFACTS_DESTINATION is {place}: name a folder, without a scheme.")
-    return ROOT / place
-
-
-def database() -> Path:
-    """Return the database file that the settings name."""
-    place = setting("MLFLOW_BACKEND_STORE_URI")
-    if not place.startswith("sqlite:///"):
-        raise Refused("MLFLOW_BACKEND_STORE_URI names no file: write it as sqlite:///FILE.")
-    return ROOT / place.removeprefix("sqlite:///")
-
-
 def address(port: int | str | None = None) -> str:
     """Return where this project's server is: on `port`, or on the settings' port."""
-    host = setting("MLFLOW_HOST")
-    if host not in ("127.0.0.1", "localhost"):
-        raise Refused(f"MLFLOW_HOST is {host}: this server is for this machine, at 127.0.0.1.")
+    host = setting("MLFLOW_HOST").replace(EVERYWHERE, "127.0.0.1")
     return f"http://{host}:{port or setting('MLFLOW_PORT')}"
+
+
+def refuse_exposure() -> None:
+    """Say what it means to listen to the network; refuse it where nobody decided it."""
+    host, allowed = setting("MLFLOW_HOST"), setting("MLFLOW_SERVER_ALLOWED_HOSTS")
+    if host in LOOPBACK:
+        return
+    if "MLFLOW_HOST" in FROM_SHELL:
+        raise Refused(
+            f"Your shell sets MLFLOW_HOST to {host}, which opens the history to the network: unset "
+            f"it, or decide so in {SETTINGS}."
+        )
+    if host != EVERYWHERE and host not in allowed.split(","):
+        raise Refused(f"Add {host},{host}:* to MLFLOW_SERVER_ALLOWED_HOSTS in {SETTINGS}.")
+    print(
+        f"MLFLOW_HOST is {host}: there is no login, so whoever reaches this machine can read, "
+        "change and delete every run and model.\nThe server answers to these names only "
+        f"(MLFLOW_SERVER_ALLOWED_HOSTS): {allowed}",
+        flush=True,
+    )
 
 
 def refuse_diversions() -> None:
@@ -161,15 +168,31 @@ def started_here(process: psutil.Process) -> bool:
     return Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline())
 
 
-def running(but: str = "") -> str | None:
-    """Return the address of this history's own server, on whatever port (`but` was asked)."""
-    ports = {setting("MLFLOW_PORT"): None}  # a set that keeps its order
-    for port, process in listeners():
-        with suppress(psutil.Error):
-            if started_here(process):
-                ports[str(port)] = None
-    others = (uri for uri in map(address, ports) if uri != but)
-    return next((uri for uri in others if listens(uri) and owns(uri)), None)
+def running() -> str | None:
+    """Return the address of this history's own server: the settings', or what its owner says."""
+    said = re.findall(r"http://\S+", history.owner() or "")
+    return next((uri for uri in (address(), *said) if listens(uri) and owns(uri)), None)
+
+
+def found() -> str | None:
+    """Return the address of this history's server, after one that starts or stops just now."""
+    for _ in waiting("for a server of this history that does not answer"):
+        if uri := running():
+            return uri
+        if not history.owner():
+            return None
+    raise Refused(f"{database()} is in use by {history.owner()}, which does not answer: end it.")
+
+
+def waiting(what: str) -> Iterator[None]:
+    """Yield five times a second until `START_SECONDS` are over, with a sign of life."""
+    begin = told = time.monotonic()
+    while (now := time.monotonic()) - begin < START_SECONDS:
+        if now - told > 5:
+            told = now
+            print(f"  {now - begin:.0f} s {what}", flush=True)
+        yield
+        time.sleep(0.2)
 
 
 @cache
@@ -180,12 +203,13 @@ def connect() -> str:
     Raises `Refused` where nobody answers, or another server does.
     """
     refuse_diversions()
-    uri = setting("MLFLOW_TRACKING_URI").rstrip("/")
+    uri = setting("MLFLOW_TRACKING_URI").rstrip("/").replace(EVERYWHERE, "127.0.0.1")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
     if not uri.startswith(("http://", "https://")):
         raise Refused(f"{uri}{from_shell(*ADDRESS)} is no server: unset it, or name an http one.")
     if not listens(uri):
         raise Refused(nobody_at(uri))
-    if urlsplit(uri).hostname not in ("127.0.0.1", "localhost", "::1"):
+    if urlsplit(uri).hostname not in LOOPBACK:
         print(f"Server   {uri}{from_shell(*ADDRESS)}, taken as it is", flush=True)
     elif owns(uri):
         print(f"Server   {uri}{from_shell(*ADDRESS)}", flush=True)
@@ -197,13 +221,21 @@ def connect() -> str:
 
 def nobody_at(uri: str) -> str:
     """Return the sentence for a client whose server does not answer at `uri`."""
-    if elsewhere := running(but=uri):
+    if elsewhere := running():
         return (
             f"This project's server runs at {elsewhere}, not at {uri}{from_shell(*ADDRESS)}: set "
             f"MLFLOW_TRACKING_URI={elsewhere}, or start it again on the settings' port."
         )
     start = f"start this project's server in another terminal: {command('start-server')}"
     return f"No server answers at {uri}{from_shell(*ADDRESS)}: {start}"
+
+
+def plain(uri: str) -> str:
+    """Return a remark on the server at `uri` when it is an MLflow without `start-server`."""
+    if history.owner():
+        return ""
+    pids = [str(process.pid) for port, process in listeners() if port == urlsplit(uri).port]
+    return f": a plain MLflow (process {', '.join(pids) or 'unknown'}), without start-server"
 
 
 def held(uri: str) -> str:
@@ -241,17 +273,17 @@ class Server:
         self.uri = address(port)
         self.ready = False
         self.tail: deque[str] = deque(maxlen=30)
-        self.link: tempfile.TemporaryDirectory | None = None
+        self.stack = ExitStack()
         own_group: dict = {"start_new_session": True}  # the terminal's Ctrl-C is ours to pass on
         if sys.platform == "win32":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "--env-file", SETTINGS, "server"],
+            [sys.executable, "-m", __name__, *MLFLOW],
             cwd=ROOT,
             env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
             | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-            | self._plain_path(),
-            stdin=subprocess.DEVNULL,
+            | self.stack.enter_context(history.plain_path()),
+            stdin=subprocess.PIPE,  # it ends when this process does, in whatever way
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -260,21 +292,6 @@ class Server:
         )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-
-    def _plain_path(self) -> dict[str, str]:
-        """Return what lets MLflow start in a folder with % in its name.
-
-        Alembic takes a % in the path of MLflow's migrations for a reference, so there MLflow is
-        imported through a link from a temporary folder.
-        """
-        packages = sysconfig.get_path("purelib")
-        if "%" not in packages:
-            return {}
-        self.link = tempfile.TemporaryDirectory(prefix="mlflow-")
-        link = Path(self.link.name, "packages")
-        link.symlink_to(packages, target_is_directory=True)
-        known = os.environ.get("PYTHONPATH")
-        return {"PYTHONPATH": os.pathsep.join([str(link), *([known] if known else [])])}
 
     def _read(self) -> None:
         for line in self.process.stdout or []:
@@ -285,18 +302,17 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Return when the API answers for this history; raise `Refused` when it cannot."""
-        begin = told = time.monotonic()
-        while not (listens(self.uri) and owns(self.uri)):
-            now = time.monotonic()
+        for _ in waiting("(the first start is the longest)"):
             if self.process.poll() is not None:
                 raise Refused(f"The server ended before it was ready{self.last_words()}")
-            if now - begin > START_SECONDS:
-                raise Refused(f"No server within {START_SECONDS} s{self.last_words()}")
-            if now - told > 5:
-                told = now
-                print(f"  {now - begin:.0f} s (the first start is the longest)", flush=True)
-            time.sleep(0.2)
-        self.ready = True
+            if not (owner := re.search(r"http.*process (\d+)", history.owner() or "")):
+                continue
+            if int(owner[1]) not in [member.pid for member in self._family()]:
+                raise Refused(f"{database()} was just taken by {owner[0]}).")
+            if listens(self.uri) and owns(self.uri):
+                self.ready = True
+                return
+        raise Refused(f"No server within {START_SECONDS} s{self.last_words()}")
 
     def last_words(self) -> str:
         """Return the end of what the server wrote, to close a sentence."""
@@ -308,14 +324,8 @@ class Server:
         with undisturbed():
             with suppress(OSError):  # the terminal may be gone
                 print("Stopping the server ...", flush=True)
-            for end in (psutil.Process.terminate, psutil.Process.kill):
-                family = self._family()
-                for member in family:
-                    with suppress(psutil.NoSuchProcess):
-                        end(member)
-                psutil.wait_procs(family, timeout=STOP_SECONDS)
-            if self.link:
-                self.link.cleanup()
+            end(self._family)
+            self.stack.close()
 
     def _family(self) -> list[psutil.Process]:
         """Return the server's living processes; on POSIX also those whose parent is gone."""
@@ -325,6 +335,31 @@ class Server:
             main = psutil.Process(self.process.pid)
             return [main, *main.children(recursive=True)]
         return []
+
+
+def end(family: Callable[[], list[psutil.Process]]) -> None:
+    """End a `family` of processes; those that are left after `STOP_SECONDS`, the hard way."""
+    for how in (psutil.Process.terminate, psutil.Process.kill):
+        members = family()
+        for member in members:
+            with suppress(psutil.NoSuchProcess):
+                how(member)
+        psutil.wait_procs(members, timeout=STOP_SECONDS)
+
+
+def become_server() -> None:
+    """Turn this process into MLflow's server, which owns the history and ends with its parent."""
+
+    def end_with_parent() -> None:
+        while os.read(0, 1):  # its other end is the parent's, and never written to
+            pass
+        end(lambda: psutil.Process().children(recursive=True))
+        os._exit(1)
+
+    os.umask(0o077)  # the history is its owner's
+    with history.owning(address()):
+        threading.Thread(target=end_with_parent, daemon=True).start()
+        runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
 
 
 def group(process: psutil.Process) -> int | None:
@@ -349,9 +384,12 @@ def undisturbed() -> Iterator[None]:
 def serving(port: int | str) -> Iterator[Server]:
     """Run this history's server on `port` while the block runs; it begins when it is ready."""
     refuse_diversions()
+    refuse_exposure()
     uri, _, _ = address(port), database(), artifacts()  # each refuses what cannot work
     if listens(uri):
         raise Refused(held(uri))
+    with history.owning("a start"):
+        history.prepare()
     print(f"Starting the MLflow server of {ROOT} at {uri} ...", flush=True)
     server = Server(port)
     try:
@@ -366,7 +404,7 @@ def serving(port: int | str) -> Iterator[Server]:
 
 def check() -> None:
     """Prove this history's server: the one that runs, or one that is started just for this."""
-    if uri := running():
+    if uri := found():
         prove(uri)
     else:
         with socket.create_server((setting("MLFLOW_HOST"), 0)) as probe:
@@ -406,20 +444,31 @@ def start(
     """Start this project's MLflow server, until Ctrl-C."""
     if only_check:
         check()
-    elif uri := running():
-        print(f"This project's server already runs at {uri}")
+        return
+    uri = found()
+    if not uri:
+        try:
+            serve(port or setting("MLFLOW_PORT"), show)
+            return
+        except Refused:  # another one may have been a moment faster
+            if not (uri := found()):
+                raise
+    print(f"This project's server already runs at {uri}{plain(uri)}")
+    if show:
+        webbrowser.open(page(uri))
+
+
+def serve(port: int | str, show: bool) -> None:
+    """Keep this history's server until Ctrl-C; raise `Refused` when it ends by itself."""
+    with serving(port) as server, suppress(KeyboardInterrupt):
+        print(f"Ready    {server.uri}\nHistory  {database().parent}{from_shell(*STORES)}")
+        print(f"Browser  {page(server.uri)}\nCtrl-C stops it", flush=True)
         if show:
-            webbrowser.open(page(uri))
-    else:
-        with serving(port or setting("MLFLOW_PORT")) as server, suppress(KeyboardInterrupt):
-            print(f"Ready    {server.uri}\nHistory  {database().parent}{from_shell(*STORES)}")
-            print(f"Browser  {page(server.uri)}\nCtrl-C stops it", flush=True)
-            if show:
-                webbrowser.open(page(server.uri))
-            while server.process.poll() is None:  # on Windows wait() is deaf to Ctrl-C
-                time.sleep(0.5)
-            raise Refused(f"The server ended by itself{server.last_words()}")
-        print("Stopped")
+            webbrowser.open(page(server.uri))
+        while server.process.poll() is None:  # on Windows wait() is deaf to Ctrl-C
+            time.sleep(0.5)
+        raise Refused(f"The server ended by itself{server.last_words()}")
+    print("Stopped")
 
 
 def page(uri: str) -> str:
@@ -432,3 +481,7 @@ def main() -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(start)
     run(app)
+
+
+if __name__ == "__main__":  # the process that `Server` starts
+    become_server()

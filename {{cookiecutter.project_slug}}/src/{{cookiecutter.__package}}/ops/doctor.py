@@ -1,0 +1,300 @@
+"""What is where, what is wrong, and the command that mends it.
+
+Every check reads only, with the server or without it, and yields its findings. The names of the
+tables and columns are MLflow's own; it has no public way to ask for them without a server.
+"""
+
+import os
+import socket
+import sqlite3
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from dotenv import dotenv_values
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from ..config import FROM_SHELL, MODEL, ROOT, SETTINGS, Refused, command, from_shell, quoted
+from . import history, server
+from .history import artifacts, database
+
+ME = command(MODEL)
+NEEDED = (*server.ADDRESS, *server.STORES, "MLFLOW_SERVER_ALLOWED_HOSTS")
+PROXIED = "mlflow-artifacts:/"
+COPY = "copy" if os.name == "nt" else "cp"
+DAY = 24 * 3600
+GIB = 1 << 30
+# What sends the runs of a notebook elsewhere, when it is left in a shell.
+REDIRECTING = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
+SHARED = ("nfs", "cifs", "smb", "9p", "drvfs", "fuse.", "vboxsf", "afpfs", "webdav", "prl_fs")
+SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "mobile documents",
+    "cloudstorage", "nextcloud", "pcloud", "box sync")  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """One line of the table: `state` is ok, warning or wrong."""
+
+    check: str
+    state: str
+    found: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Return what every check finds; one that cannot be made is wrong."""
+    findings = []
+    for check in CHECKS:
+        try:
+            findings += [Finding(check.__name__, *finding) for finding in check()]
+        except (Refused, sqlite3.Error, OSError) as error:
+            findings.append(Finding(check.__name__, "wrong", str(error)))
+    return findings
+
+
+def table(findings: list[Finding]) -> str:
+    """Return the findings as lines to read, each with its remedy below."""
+    marks = {"ok": "\u2713", "warning": "!", "wrong": "\u2717"}
+    try:
+        "".join(marks.values()).encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        marks |= {"ok": "+", "wrong": "x"}
+    lines = []
+    for check, state, found, remedy in findings:
+        lines.append(f"{marks[state]} {check:<12} {found}")
+        lines += [f"  {'':<12} -> {remedy}"] * bool(remedy)
+    return "\n".join(lines)
+
+
+def environment() -> Iterator[tuple]:
+    """Python and the dependencies are those that pyproject.toml asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    python = ".".join(map(str, sys.version_info[:3]))
+    unfit = [] if python in SpecifierSet(project["requires-python"]) else [f"Python {python}"]
+    for wanted in map(Requirement, project["dependencies"]):
+        try:
+            if not wanted.specifier.contains(version(wanted.name), prereleases=True):
+                unfit.append(f"{wanted.name} {version(wanted.name)}, not {wanted.specifier}")
+        except PackageNotFoundError:
+            unfit.append(f"no {wanted.name}")
+    if unfit:
+        yield "wrong", "; ".join(unfit), "install again, as README.md says"
+    else:
+        yield "ok", f"Python {python}, MLflow {version('mlflow')}, in {sys.prefix}"
+
+
+def settings() -> Iterator[tuple]:
+    """The settings are whole, and no variable of the shell sends anything elsewhere."""
+    if missing := [name for name in NEEDED if not dotenv_values(SETTINGS).get(name)]:
+        yield "wrong", f"no {', '.join(missing)} in {SETTINGS}", "write it as the template had it"
+    for name in server.DIVERTING:
+        if name in os.environ:
+            yield "wrong", f"{name} sends a part elsewhere", f"unset {name}"
+    names = sorted({*FROM_SHELL, *(name for name in REDIRECTING if name in os.environ)})
+    for name in names:
+        yield "warning", f"{name}={os.environ[name]} comes from your shell", f"unset {name}"
+    if not missing and not names:
+        yield "ok", str(SETTINGS)
+
+
+def serving() -> Iterator[tuple]:
+    """The settings' port is free or held by this history's server, and the owner answers."""
+    uri, running, owner = server.address(), server.running(), history.owner()
+    if running and (plain := server.plain(running)):
+        yield "warning", f"{running}{plain}", f"end it, then {command('start-server')}"
+    elif running:
+        yield "ok", f"this history is served at {owner}"
+    elif owner:
+        yield "wrong", f"the history is in use by {owner}, which does not answer", "wait, or end it"
+    elif server.listens(uri):
+        yield "wrong", server.held(uri)
+    else:
+        yield "ok", f"{uri} is free, no server runs"
+
+
+def store() -> Iterator[tuple]:
+    """The database is there, sound, private, and has the schema of the installed MLflow."""
+    if not database().exists():
+        yield "warning", f"{database()} does not exist yet", f"{command('start-server')} makes it"
+        return
+    count = history.rows(database()).get("runs", 0)
+    if steps := history.steps_behind(database()):
+        remedy = f"{command('start-server')} upgrades it, after a backup"
+        yield "warning", f"{database()} is of an older MLflow ({steps} migrations)", remedy
+    else:
+        yield "ok", f"{database()} is sound, {count} runs{from_shell(*server.STORES)}"
+    open_to_all = [path for path in (database(), artifacts()) if mode(path) & 0o077]
+    if os.name == "posix" and open_to_all:
+        remedy = f"{command('start-server')} takes that away"
+        yield "warning", f"others on this machine may read {open_to_all[0]}", remedy
+
+
+def disk() -> Iterator[tuple]:
+    """There is room for more."""
+    for folder in sorted({place.parent for place in (database(), artifacts())}):
+        free = psutil.disk_usage(str(folder)).free
+        state = "wrong" if free < GIB / 5 else "warning" if free < 2 * GIB else "ok"
+        yield state, f"{size(free)} free at {folder}", "" if state == "ok" else "make room"
+
+
+def experiments() -> Iterator[tuple]:
+    """How much each experiment keeps, the ten biggest."""
+    query = """SELECT e.experiment_id, e.name, count(r.run_uuid) FROM experiments e
+        LEFT JOIN runs r USING (experiment_id) GROUP BY e.experiment_id"""
+    kept = [(bytes_below(artifacts() / str(key)), name, runs) for key, name, runs in ask(query)]
+    for total, name, runs in sorted(kept, reverse=True)[:10]:
+        yield "ok", f"{name}: {runs} runs, {size(total)} of artifacts"
+
+
+def files() -> Iterator[tuple]:
+    """Every folder of artifacts has its run or model, and the other way round."""
+    trained = "SELECT run_uuid FROM tags WHERE key = 'process'"  # train always logs files
+    known = ask(f"SELECT artifact_uri, status = 'FINISHED' AND run_uuid IN ({trained}) FROM runs")
+    known += ask("SELECT artifact_location, status = 2 FROM logged_models")  # 2 is READY
+    here = {uri.removeprefix(PROXIED): whole for uri, whole in known if uri.startswith(PROXIED)}
+    if elsewhere := len(known) - len(here):
+        remedy = "keep that place: neither a move of this folder nor a backup takes it along"
+        yield "warning", f"{elsewhere} runs or models keep their files elsewhere", remedy
+    folders = {*artifacts().glob("[0-9]*/[0-9a-f]*/"), *artifacts().glob("[0-9]*/models/m-*/")}
+    present = {f"{folder.relative_to(artifacts()).as_posix()}/artifacts" for folder in folders}
+    gone = sorted(uri for uri, whole in here.items() if whole and uri not in present)
+    alone = sorted(present - here.keys())
+    if gone:
+        found = f"{len(gone)} runs or models are without their files: {', '.join(gone[:3])}"
+        yield "wrong", found, history.way_back()
+    if alone:
+        remedy = f"remove them, unless you miss a run; then: {history.way_back()}"
+        yield "warning", f"{len(alone)} folders are no run's: {', '.join(alone[:3])}", remedy
+    if not gone and not alone:
+        yield "ok", f"{len(present)} folders in {artifacts()}, each with its run or model"
+
+
+def place() -> Iterator[tuple]:
+    """The database lies on a disk of this machine, in a folder that nothing synchronises."""
+    folder = database().parent.resolve()
+    mounts = psutil.disk_partitions(all=True)
+    mounts = [mount for mount in mounts if folder.is_relative_to(mount.mountpoint)]
+    kind = max(mounts, key=lambda mount: len(mount.mountpoint)).fstype.lower() if mounts else ""
+    synced = next((part for part in folder.parts if part.lower().startswith(SYNCED)), "")
+    if kind.startswith(SHARED) or synced:
+        remedy = "move it to a local disk: databases get locked or damaged there"
+        yield "warning", f"{folder} is on a shared or synchronised disk ({synced or kind})", remedy
+    else:
+        yield "ok", f"{folder} is local ({kind or 'unknown file system'})"
+
+
+def strays() -> Iterator[tuple]:
+    """No other MLflow left a store in the project or above it."""
+    found = []
+    for folder in (ROOT, *ROOT.parents):
+        other, old = folder / "mlflow.db", folder / "mlruns"
+        if other.is_file() and other != database():
+            found.append((other, "another store", quoted(COPY, other, database())))
+        if any(old.glob("*/meta.yaml")):
+            words = [sys.executable, "-m", "mlflow", "migrate-filestore", "--source", str(old)]
+            words += ["--target", f"sqlite:///{database()}"]
+            found.append((old, "an old file store", quoted(*words)))
+    runs = ask("SELECT count(*) FROM runs") if found else []
+    for path, what, import_it in found:
+        remedy = f"import it, with no server running (its files stay there): {import_it}"
+        if runs and runs[0][0]:
+            remedy = "this history has runs, and two cannot be merged: make it a project of its own"
+        yield "warning", f"{path} is {what}", remedy
+    if not found:
+        yield "ok", "no other store in the project or above it"
+
+
+def unfinished() -> Iterator[tuple]:
+    """Every run that is RUNNING has a living process."""
+    query = """SELECT runs.run_uuid, start_time, value FROM runs LEFT JOIN tags
+        ON tags.run_uuid = runs.run_uuid AND key = 'process'
+        WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"""
+    found = ask(query)
+    cut_off = [run for run, begin, tag in found if not alive(tag or "", begin / 1000)]
+    for run in cut_off:
+        yield "wrong", f"run {run} is RUNNING, its process is gone", f"{ME} doctor --close {run}"
+    if not cut_off:
+        yield "ok", f"{len(found)} runs are going on, none was cut off"
+
+
+def close_run(run_id: str) -> None:
+    """Give a run whose process is gone the status KILLED; refuse one that is not cut off."""
+    if not any(f"run {run_id} " in finding[1] for finding in unfinished()):
+        raise Refused(f"{run_id} is no run of this history that was cut off.")
+    server.connect()
+    from mlflow import MlflowClient
+
+    MlflowClient().set_terminated(run_id, "KILLED")
+    print(f"Closed   {run_id}: KILLED")
+
+
+def alive(tag: str, begin: float) -> bool:
+    """Return whether the process that `train` wrote into a run's `tag` may still work on it."""
+    host, pid, created = (*tag.split(), "", "", "")[:3]
+    if host != socket.gethostname() or not pid.isdigit():  # another machine, or not by train
+        return time.time() - begin < DAY
+    with suppress(psutil.NoSuchProcess):
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) < 2
+    return False
+
+
+def backups() -> Iterator[tuple]:
+    """There is a backup that is not too old, and one outside the project."""
+    last = [begin for (begin,) in ask("SELECT max(start_time) FROM runs") if begin]
+    if not last:
+        yield "ok", "no run needs one yet"
+        return
+    if not (found := history.backups()):
+        yield "warning", "there is none", f"{ME} backup"
+    elif (behind := last[0] / 1000 - found[-1].stat().st_mtime) > 7 * DAY:
+        yield "warning", f"{found[-1]} lacks the runs of {behind / DAY:.0f} days", f"{ME} backup"
+    else:
+        hours = (time.time() - found[-1].stat().st_mtime) / 3600
+        yield "ok", f"{len(found)}, the newest {hours:.0f} hours old: {found[-1]}"
+    if all(file.is_relative_to(ROOT) for file in found):
+        remedy = f"{ME} backup FOLDER, or MLFLOW_BACKUP_DIR=FOLDER in {SETTINGS.name}"
+        yield "warning", "none lies outside this project, which can be deleted whole", remedy
+
+
+def ask(query: str) -> list[tuple]:
+    """Return the rows that the database gives; none where it does not exist."""
+    if not database().exists():
+        return []
+    with closing(history.connect(database())) as opened:
+        return opened.execute(query).fetchall()
+
+
+def mode(path: Path) -> int:
+    """Return who may do what with a file or folder; 0 where it does not exist."""
+    return path.stat().st_mode if path.exists() else 0
+
+
+def bytes_below(folder: Path) -> int:
+    """Return the sizes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{count / GIB:.1f} GiB" if count > GIB else f"{count / (1 << 20):.1f} MiB"
+
+
+CHECKS = (
+    environment,
+    settings,
+    serving,
+    store,
+    disk,
+    experiments,
+    files,
+    place,
+    strays,
+    unfinished,
+    backups,
+)

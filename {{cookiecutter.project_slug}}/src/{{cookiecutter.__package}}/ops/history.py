@@ -1,0 +1,449 @@
+"""The history on disk: who owns it, its schema, its backups, and how they come back.
+
+Everything here works on the files. MLflow has no public way to ask for the schema of a database:
+it is read from the table `alembic_version` and from the names in MLflow's folder of migrations.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path, PurePath
+from typing import IO
+
+import typer
+from filelock import FileLock, Timeout
+
+from ..config import MODEL, ROOT, Refused, command, quoted, setting
+
+DATABASE, MANIFEST = "mlflow.db", "manifest.json"  # in a backup, beside artifacts/
+DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, TypeError)
+ELSEWHERE = ROOT / "backups" / "elsewhere.txt"  # the backups that were written to other places
+ROOM = 50 << 20  # bytes; less is a full disk
+WAIT_SECONDS = 30  # for a server that is just stopping
+
+
+def artifacts() -> Path:
+    """Return the folder of the artifacts that the settings name."""
+    place = setting("MLFLOW_ARTIFACTS_DESTINATION")
+    if "://" in place:
+        raise Refused(f"MLFLOW_ARTIFACTS_DESTINATION is {place}: name a folder, without a scheme.")
+    return ROOT / place
+
+
+def database(beside: str = "") -> Path:
+    """Return the database file that the settings name, or what lies `beside` it by that ending."""
+    place = setting("MLFLOW_BACKEND_STORE_URI")
+    if not place.startswith("sqlite:///"):
+        raise Refused("MLFLOW_BACKEND_STORE_URI names no file: write it as sqlite:///FILE.")
+    return ROOT / (place.removeprefix("sqlite:///") + beside)
+
+
+# One owner
+
+
+@contextmanager
+def owning(what: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
+    """Own the history while the block runs: nobody else serves, upgrades or restores it.
+
+    The operating system frees the lock when this process ends, in whatever way.
+    Raises `Refused` when another process owns the history for longer than `seconds`.
+    """
+    database().parent.mkdir(parents=True, exist_ok=True)
+    lock, note = FileLock(database(".lock")), database(".owner")
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise Refused(f"{database()} is in use by {owner()}: end it first.") from None
+    try:
+        note.write_text(f"{what} (process {os.getpid()})", "utf-8")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def owner() -> str | None:
+    """Return what owns the history just now, by its own words; None when nothing does."""
+    if not database(".lock").exists():
+        return None
+    try:
+        with FileLock(database(".lock")).acquire(timeout=0):
+            return None
+    except Timeout:
+        with suppress(OSError):
+            return database(".owner").read_text("utf-8")
+    return "a process that begins or ends just now"
+
+
+# The database
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """Return a connection to an existing database; what a crash left half done is undone first."""
+    return sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=WAIT_SECONDS)
+
+
+def migrations() -> dict[str, str]:
+    """Return the schemas that the installed MLflow knows, each with the one before it."""
+    folder = Path(sysconfig.get_path("purelib"), "mlflow/store/db_migrations/versions")
+    names = re.compile(r"^(down_revision|revision)\s*=\s*['\"]?(\w+)", re.MULTILINE)
+    found = [dict(names.findall(file.read_text("utf-8"))) for file in folder.glob("*_*.py")]
+    return {one["revision"]: one["down_revision"] for one in found if one}
+
+
+def steps_behind(file: Path) -> int:
+    """Return how many migrations a database lacks.
+
+    Raises `Refused` when it was written by a newer MLflow, or cannot be read.
+    """
+    known, reached = migrations(), schema(file)
+    if reached not in known:
+        raise Refused(newer(file, reached))
+    behind = [next(iter(known.keys() - known.values()))]
+    while behind[-1] != reached:
+        behind.append(known[behind[-1]])
+    return len(behind) - 1
+
+
+def newer(file: Path, reached: str) -> str:
+    """Return the sentence for a history that the installed MLflow cannot know."""
+    return (
+        f"{file} was written by a newer MLflow than the installed {version('mlflow')} (its schema "
+        f"is {reached}): install the project's locked versions, or that MLflow, and try again."
+    )
+
+
+def schema(file: Path) -> str:
+    """Return the schema of a sound database; raise `Refused` when it is damaged or foreign."""
+    try:
+        with closing(connect(file)) as opened:
+            if (found := opened.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+            return opened.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+    except (sqlite3.Error, TypeError) as error:
+        raise Refused(f"{file} cannot be read ({error}). {way_back()}") from error
+
+
+def rows(file: Path) -> dict[str, int]:
+    """Return how many rows each table of a sound database has; raise `Refused` when it is not."""
+    try:
+        with closing(connect(file)) as opened:
+            if (found := opened.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+            tables = opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            count = 'SELECT count(*) FROM "{}"'
+            return {name: opened.execute(count.format(name)).fetchone()[0] for (name,) in tables}
+    except sqlite3.Error as error:
+        raise Refused(f"{file} is damaged ({error}). {way_back()}") from error
+
+
+def snapshot(target: Path) -> dict[str, int]:
+    """Write a consistent copy of the database, whoever writes to it; return its rows."""
+    rows(database())
+    try:
+        with closing(connect(database())) as source, closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)  # in one step: writers wait, instead of making it begin again
+    except sqlite3.Error as error:
+        raise Refused(f"{target} cannot be written: {error}.") from error
+    return rows(target)
+
+
+def full() -> str:
+    """Return a sentence on a disk of the history that is full; nothing when there is room."""
+    for folder in (database().parent, artifacts().parent):
+        if folder.is_dir() and shutil.disk_usage(folder).free < ROOM:
+            return f"The disk of {folder} is full: make room and try again."
+    return ""
+
+
+def prepare() -> None:
+    """Leave the history private, and with the schema of the installed MLflow.
+
+    Raises `Refused`, with nothing changed, when the database is gone, damaged or newer.
+    """
+    for folder in (database().parent, artifacts()):
+        folder.mkdir(parents=True, exist_ok=True)
+    kept = [file for file in artifacts().iterdir() if file.name != ".owner"]
+    if not database().exists() and (kept or [*database().parent.glob("replaced-*")]):
+        raise Refused(f"{database()} is gone, but not the files around it. {way_back()}")
+    if database().exists() and database().stat().st_size and (steps := steps_behind(database())):
+        upgrade(steps)
+    keep_private()
+
+
+def keep_private() -> None:
+    """Let nobody but the user read the history; below a closed folder all is closed."""
+    for place, mode in ((artifacts(), 0o700), (database(), 0o600)):
+        with suppress(OSError):  # somebody else's, or not there yet
+            place.chmod(mode)
+
+
+def upgrade(steps: int) -> None:
+    """Upgrade a copy of the database, after a backup, and put it in place once it is sound."""
+    kept = backup()
+    copy, before = database(".upgrading"), rows(database())
+    try:
+        copy.unlink(missing_ok=True)
+        snapshot(copy)
+        words = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{copy.name}"]
+        with plain_path() as environment, typer.progressbar(length=steps, label="Upgrading") as bar:
+            migration = subprocess.Popen(
+                words,
+                cwd=copy.parent,
+                env=os.environ | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+            )
+            said = [""]
+            for line in migration.stdout or []:
+                said.append(line)
+                bar.update("Running upgrade" in line)
+        after = rows(copy)
+        lost = [name for name, count in before.items() if after.get(name, count) < count]
+        why = [f"rows of {lost} would be lost"] if lost else [s for s in said if "Error" in s]
+        if migration.wait() or lost or steps_behind(copy):
+            raise Refused(
+                f"{database()} could not be upgraded and is as it was (its backup is {kept}): "
+                f"{(why or said)[-1].strip()}"
+            )
+        copy.replace(database())
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+@contextmanager
+def plain_path() -> Iterator[dict[str, str]]:
+    """Yield what lets MLflow start in an environment with % in its path.
+
+    Alembic takes a % in the path of MLflow's migrations for a reference, so there MLflow is
+    imported through a link from a temporary folder.
+    """
+    packages = sysconfig.get_path("purelib")
+    if "%" not in packages:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
+        link = Path(folder, "packages")
+        link.symlink_to(packages, target_is_directory=True)
+        known = os.environ.get("PYTHONPATH")
+        yield {"PYTHONPATH": os.pathsep.join([str(link), *([known] if known else [])])}
+
+
+# Backups
+
+
+def backup_folder() -> Path:
+    """Return where backups go when no place is named."""
+    return ROOT / os.environ.get("MLFLOW_BACKUP_DIR", "backups")
+
+
+def backups() -> list[Path]:
+    """Return the backups that can be found, the oldest first."""
+    found = {*backup_folder().glob("*.tar.gz"), *(ROOT / "backups").glob("*.tar.gz")}
+    with suppress(OSError):
+        found |= {Path(line) for line in ELSEWHERE.read_text("utf-8").splitlines()}
+    return sorted(filter(Path.is_file, found), key=lambda file: file.stat().st_mtime)
+
+
+def way_back() -> str:
+    """Return the sentence that names the newest backup, and what brings it back."""
+    restore = f"{command(MODEL)} restore"
+    if found := backups():
+        return f"Its newest backup comes back with: {restore} {quoted(found[-1])}"
+    return f"No backup of it is known; from one that you have: {restore} FILE"
+
+
+def backup(target: Path | None = None) -> Path:
+    """Write the whole history, as it is now, into one verified file, and return its path.
+
+    `target` is a new file, or a folder for one. A server may run and writers write meanwhile.
+    Raises `Refused` when there is no sound history, or the file cannot be written.
+    """
+    if not database().is_file():
+        raise Refused(f"There is no history to back up: {database()} does not exist.")
+    target = Path(target or backup_folder()).absolute()
+    if target.is_dir() or not target.suffix:
+        target /= f"{MODEL}-{datetime.now():%Y%m%d-%H%M%S-%f}.tar.gz"
+    if target.exists() or target.is_relative_to(artifacts()):
+        raise Refused(f"{target} exists already, or lies in the artifacts: name another file.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:
+            part = Path(folder, "part")
+            manifest = pack(part, Path(folder, DATABASE))
+            unpack(part, "Verifying")
+            part.replace(target)
+        if target.parent not in (ROOT / "backups", backup_folder()):
+            ELSEWHERE.parent.mkdir(exist_ok=True, mode=0o700)
+            with ELSEWHERE.open("a", encoding="utf-8") as places:
+                places.write(f"{target}\n")
+    except OSError as error:
+        raise Refused(f"The backup {target} cannot be written: {error}.") from error
+    runs, files = manifest["rows"]["runs"], len(manifest["files"])
+    print(f"Backup   {target}")
+    print(f"Holds    {runs} runs, {files} files, {target.stat().st_size / 1e6:.1f} MB, verified")
+    return target
+
+
+def pack(part: Path, copy: Path) -> dict:
+    """Write a snapshot of the history into the new file `part`; return its manifest."""
+    manifest: dict = {"rows": snapshot(copy), "schema": schema(copy)}
+    manifest |= {"project": MODEL, "mlflow": version("mlflow"), "created": str(datetime.now())}
+    found = [file for file in artifacts().rglob("*") if file.is_file()]
+    names = [f"artifacts/{file.relative_to(artifacts()).as_posix()}" for file in found]
+    files = {DATABASE: copy, **dict(zip(names, found, strict=True))}
+    files = {name: file for name, file in files.items() if "artifacts/.owner/" not in name}
+    sums = manifest["files"] = {}
+    size = sum(file.stat().st_size for file in files.values())
+    with (
+        tarfile.open(part, "x:gz", compresslevel=1) as archive,
+        typer.progressbar(length=size, label="Backing up") as bar,
+    ):
+        part.chmod(0o600)
+        for name, file in files.items():
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                sums[name] = add(archive, name, file, bar.update)
+        content = io.BytesIO(json.dumps(manifest, indent=1).encode())
+        _add(archive, MANIFEST, content)
+    with part.open("rb+") as written:
+        os.fsync(written.fileno())
+    return manifest
+
+
+def add(archive: tarfile.TarFile, name: str, file: Path, tick: Callable) -> str:
+    """Add a file to an archive, once nobody writes to it; return its checksum."""
+    while True:
+        with file.open("rb") as content, tempfile.SpooledTemporaryFile(64 << 20) as spool:
+            before = os.fstat(content.fileno())
+            found = transfer(content, spool, tick)
+            after = os.fstat(content.fileno())
+            if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
+                _add(archive, name, spool)
+                return found
+
+
+def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = content.seek(0, os.SEEK_END), 0o600
+    content.seek(0)
+    archive.addfile(info, content)
+
+
+def transfer(source: IO[bytes], target: IO[bytes], tick: Callable = id) -> str:
+    """Copy what `source` has left, telling `tick` the sizes; return its checksum (SHA-256)."""
+    checksum = hashlib.sha256()
+    while block := source.read(1 << 20):
+        checksum.update(block)
+        target.write(block)
+        tick(len(block))
+    return checksum.hexdigest()
+
+
+def unpack(file: Path, label: str, into: dict[str, Path] | None = None) -> dict:
+    """Read a backup, prove that each byte is as it was written, and return its manifest.
+
+    Its database and its artifacts are written to the paths that `into` has for them.
+    Raises `Refused` when the file is damaged, or no backup made by this command.
+    """
+    sums, manifest = {}, {}
+    try:
+        with (
+            file.open("rb") as raw,
+            tarfile.open(fileobj=raw, mode="r:gz") as archive,
+            typer.progressbar(length=file.stat().st_size, label=label) as bar,
+        ):
+            for member in archive:
+                first, *others = place_of(member)
+                content = archive.extractfile(member) or io.BytesIO()
+                if first == MANIFEST:
+                    manifest = dict(json.load(content))
+                    continue
+                target = into[first].joinpath(*others) if into else Path(os.devnull)
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with target.open("wb") as written:
+                    sums[member.name] = transfer(content, written)
+                bar.update(raw.tell() - bar.pos)
+        if DATABASE not in sums or manifest.get("files") != sums:
+            raise ValueError("its checksums do not fit")
+    except DAMAGE as error:
+        raise Refused(f"{file} is no whole backup of a history: {error}.") from error
+    return manifest
+
+
+def place_of(member: tarfile.TarInfo) -> tuple[str, ...]:
+    """Return the parts of a member's path; raise `ValueError` for what is not in a history."""
+    parts = PurePath(member.name).parts
+    below = PurePath(*parts[1:])
+    known = parts[:1] == ("artifacts",) if parts[1:] else member.name in (DATABASE, MANIFEST)
+    if not member.isfile() or not known or below.anchor or ".." in parts:
+        raise ValueError(f"{member.name!r} has no place in a history")
+    return parts
+
+
+def restore(file: Path) -> None:
+    """Put a backup in the place of the history, which is kept beside it in a folder of its own.
+
+    Raises `Refused`, with the history untouched, when the file is damaged, foreign or newer, or
+    when the history is in use.
+    """
+    if not file.is_file():
+        raise Refused(f"There is no backup {file}.")
+    into = {DATABASE: database(), "artifacts": artifacts()}
+    staged = {name: place.parent / "restoring" / place.name for name, place in into.items()}
+    with owning("a restore", seconds=2):
+        try:
+            manifest = unpack(file, "Verifying", staged)
+            if (reached := schema(staged[DATABASE])) not in migrations():
+                raise Refused(newer(file, reached))
+            if rows(staged[DATABASE]) != manifest["rows"]:
+                raise Refused(f"{file} is no whole backup of a history: its rows do not fit.")
+            staged["artifacts"].mkdir(exist_ok=True)
+            kept = swap([(staged[name], into[name]) for name in ("artifacts", DATABASE)])
+            keep_private()
+        except OSError as error:
+            raise Refused(f"{file} cannot be restored, all is as it was: {error}.") from error
+        finally:
+            for place in staged.values():
+                shutil.rmtree(place.parent, ignore_errors=True)
+    print(f"Restored {database().parent}: {manifest['rows']['runs']} runs of {manifest['created']}")
+    for folder in kept:
+        print(f"Before   {folder}, yours to remove")
+
+
+def swap(new: list[tuple[Path, Path]]) -> set[Path]:
+    """Put new files in place and return the folders that have the old ones; or undo it all.
+
+    The database goes first and comes last: where a restore was cut off, `prepare` refuses.
+    """
+    # Left in place, a journal of a crash would be rolled back into the database that comes.
+    journals = [database(ending) for ending in ("-journal", "-wal", "-shm")]
+    old = [place for place in (database(), *journals, artifacts()) if place.exists()]
+    name = f"replaced-{datetime.now():%Y%m%d-%H%M%S-%f}"
+    moves = [(place, place.parent / name / place.name) for place in old]
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, target in moves + new:
+            target.parent.mkdir(exist_ok=True, mode=0o700)
+            done.append((source.rename(target), source))
+    except OSError:
+        for target, source in reversed(done):
+            target.rename(source)
+        raise
+    return {target.parent for _, target in moves}
