@@ -111,4 +111,5 @@ def main():
     print(f"start-server / `mlflow server`: {ratio:.2f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -212,6 +212,7 @@ class Project:
         """Return the names of all files of the history, and how many rows it has of what."""
         tracking = self.path / "tracking"
         names = sorted(str(file.relative_to(tracking)) for file in tracking.rglob("*"))
+        names = [name for name in names if name not in ("mlflow.db.lock", "mlflow.db.owner")]
         database = tracking / "mlflow.db"
         if not database.exists():
             return names, {}

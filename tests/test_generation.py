@@ -25,6 +25,8 @@ ALWAYS = {
     "src/{package}/data.py",
     "src/{package}/model.py",
     "src/{package}/ops/__init__.py",
+    "src/{package}/ops/doctor.py",
+    "src/{package}/ops/history.py",
     "src/{package}/ops/server.py",
     "src/{package}/train.py",
     "tests/conftest.py",

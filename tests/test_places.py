@@ -139,9 +139,9 @@ def own_environment(cookiecutter, environ, uv_project, tmp_path_factory):
     subprocess.run(["uv", "venv", "-q", "--seed", folder / "env"], env=project.environ, check=True)
     path = f"{folder / 'env' / 'bin'}{os.pathsep}{project.environ['PATH']}"
     project.environ = project.environ | {"PATH": path}
-    section = project.fences[3]
-    assert section == "python -m pip install -e .\nstart-server --check\n"
-    done = project.run(f"set -e\n{section}", timeout=600)
+    install, check = "python -m pip install -e .", "start-server --check"
+    assert f"`{install}`, then `{check}`" in project.read("README.md")
+    done = project.run(f"{install} && {check}", timeout=600)
     assert not done.returncode, done.stdout + done.stderr
     assert f"{project.path}/tracking/mlflow.db" in done.stdout
     return project
@@ -150,8 +150,8 @@ def own_environment(cookiecutter, environ, uv_project, tmp_path_factory):
 def test_a_globally_installed_mlflow_can_serve_the_history(own_environment, uv_project, running):
     """The guide's command, with another environment's MLflow; the project knows it as its own."""
     port = {"MLFLOW_PORT": str(free_port())}
-    command = own_environment.fences[4]
-    assert command == "mlflow --env-file mlflow.env server\n"
+    command = "mlflow --env-file mlflow.env server"
+    assert f"`{command}`" in own_environment.read("README.md")
     elsewhere = f"{uv_project.path}/.venv/bin{os.pathsep}{uv_project.environ['PATH']}"
     server = running(command, own_environment.path, PATH=elsewhere, **port)
     server.expect("Application startup complete")
@@ -165,8 +165,7 @@ def test_a_globally_installed_mlflow_can_serve_the_history(own_environment, uv_p
 def test_two_lines_put_the_history_on_another_disk(own_environment, running, tmp_path):
     before = own_environment.history()
     readme = own_environment.read("README.md")
-    lines = re.search(r"(?ms)^```\n(MLFLOW_BACKEND_STORE_URI.*?)^```", readme)[1]
-    changes = dict(line.split("=") for line in lines.splitlines())
+    changes = dict(re.findall(r"`(MLFLOW_[A-Z_]+)=([^`]*/data/[^`]*)`", readme))
     changes = {name: value.replace("/data", f"{tmp_path}/data") for name, value in changes.items()}
     port, path = {"MLFLOW_PORT": str(free_port())}, {"PATH": own_environment.environ["PATH"]}
     with own_environment.settings(**changes):

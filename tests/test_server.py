@@ -102,24 +102,19 @@ def test_the_server_ends_whole_when_its_main_process_is_killed(venv_project, run
     command = running(venv_project.script("start-server"), venv_project.path)
     command.expect("Ready")
     family = command.children()
-    main = next(child for child in family if "mlflow" in child.cmdline())
+    main = next(child for child in family if "ops.server" in " ".join(child.cmdline()))
     main.kill()
     command.expect("The server ended by itself")
     assert command.process.wait(60) == 1
     assert not psutil.wait_procs(family, timeout=30)[1]
 
 
-def test_a_server_that_cannot_start_ends_the_wait_at_once(venv_project, tmp_path):
-    broken = tmp_path / "mlflow.db"
-    broken.write_bytes(b"this is no database" * 1000)
+def test_a_server_that_cannot_start_ends_the_wait_at_once(venv_project):
     begin = time.monotonic()
-    done = venv_project.run(
-        f"{venv_project.script('start-server')} --check",
-        MLFLOW_BACKEND_STORE_URI=f"sqlite:///{broken}",
-    )
+    done = venv_project.run(f"{venv_project.script('start-server')} --check", MLFLOW_WORKERS="few")
     assert done.returncode == 1
     assert "The server ended before it was ready. It wrote:" in done.stderr
-    assert "file is not a database" in done.stderr
+    assert "'few' is not a valid integer" in done.stderr
     assert time.monotonic() - begin < 60
 
 
@@ -223,7 +218,7 @@ def test_what_would_split_the_history_is_refused(uv_project, server, name, tmp_p
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("MLFLOW_HOST", "0.0.0.0", "MLFLOW_HOST is 0.0.0.0: this server is for this machine"),
+        ("MLFLOW_HOST", "127.0.0.2", "Add 127.0.0.2,127.0.0.2:* to MLFLOW_SERVER_ALLOWED_HOSTS"),
         ("MLFLOW_BACKEND_STORE_URI", "postgresql://u:secret@h/db", "names no file: write it as"),
         ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket", "is s3://bucket: name a folder"),
         ("MLFLOW_PORT", "eighty", "http://127.0.0.1:eighty is no address"),
@@ -235,6 +230,25 @@ def test_a_setting_that_cannot_work_is_named_at_once(odd_project, name, value, s
     assert done.returncode == 1
     assert sentence in done.stderr and "secret" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_network_is_let_in_by_a_decision_only_and_told_what_it_means(odd_project, running):
+    """By an address that is this machine's own, but no name that people use for it."""
+    start = odd_project.script("start-server")
+    done = odd_project.run(start, MLFLOW_HOST="0.0.0.0")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("Your shell sets MLFLOW_HOST to 0.0.0.0, which opens")
+    hosts = "localhost,127.0.0.1,127.0.0.2,127.0.0.2:*"
+    with odd_project.settings(MLFLOW_HOST="127.0.0.2", MLFLOW_SERVER_ALLOWED_HOSTS=hosts):
+        command = running(start, odd_project.path)
+        command.expect("MLFLOW_HOST is 127.0.0.2: there is no login, so whoever reaches")
+        command.expect(hosts)
+        uri = f"http://127.0.0.2:{odd_project.port}"
+        command.expect(f"Ready    {uri}")
+        done = odd_project.run(f"{odd_project.script('odd')} train")
+        assert not done.returncode, done.stderr
+        assert f"Server   {uri}, taken as it is" in done.stdout
+        command.end()
 
 
 def test_a_check_on_a_foreign_port_proves_a_server_of_its_own(uv_project, server, odd_project):
