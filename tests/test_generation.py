@@ -30,6 +30,7 @@ ALWAYS = {
     "src/{package}/ops/server.py",
     "src/{package}/train.py",
     "tests/conftest.py",
+    "tests/test_history.py",
     "tests/test_model.py",
     "tests/test_train.py",
     "tracking/.gitignore",

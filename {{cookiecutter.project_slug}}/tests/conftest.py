@@ -17,6 +17,7 @@ os.environ |= {
     "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{PORT}",
     "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{Path(HISTORY.name, 'mlflow.db').as_posix()}",
     "MLFLOW_ARTIFACTS_DESTINATION": Path(HISTORY.name, "artifacts").as_posix(),
+    "MLFLOW_BACKUP_DIR": Path(HISTORY.name, "backups").as_posix(),
 }
 
 

@@ -53,7 +53,7 @@ def examine() -> list[Finding]:
     for check in CHECKS:
         try:
             findings += [Finding(check.__name__, *finding) for finding in check()]
-        except (Refused, sqlite3.Error, OSError) as error:
+        except (Refused, sqlite3.Error, OSError, ValueError) as error:
             findings.append(Finding(check.__name__, "wrong", str(error)))
     return findings
 
@@ -154,6 +154,9 @@ def experiments() -> Iterator[tuple]:
 
 def files() -> Iterator[tuple]:
     """Every folder of artifacts has its run or model, and the other way round."""
+    # Before the database, which may tell of more by then: a server may be at work.
+    folders = {*artifacts().glob("[0-9]*/[0-9a-f]*/"), *artifacts().glob("[0-9]*/models/m-*/")}
+    present = {f"{folder.relative_to(artifacts()).as_posix()}/artifacts" for folder in folders}
     trained = "SELECT run_uuid FROM tags WHERE key = 'process'"  # train always logs files
     known = ask(f"SELECT artifact_uri, status = 'FINISHED' AND run_uuid IN ({trained}) FROM runs")
     known += ask("SELECT artifact_location, status = 2 FROM logged_models")  # 2 is READY
@@ -161,9 +164,11 @@ def files() -> Iterator[tuple]:
     if elsewhere := len(known) - len(here):
         remedy = "keep that place: neither a move of this folder nor a backup takes it along"
         yield "warning", f"{elsewhere} runs or models keep their files elsewhere", remedy
-    folders = {*artifacts().glob("[0-9]*/[0-9a-f]*/"), *artifacts().glob("[0-9]*/models/m-*/")}
-    present = {f"{folder.relative_to(artifacts()).as_posix()}/artifacts" for folder in folders}
-    gone = sorted(uri for uri, whole in here.items() if whole and uri not in present)
+    gone = sorted(
+        uri
+        for uri, whole in here.items()
+        if whole and uri not in present and not (artifacts() / uri).exists()
+    )
     alone = sorted(present - here.keys())
     if gone:
         found = f"{len(gone)} runs or models are without their files: {', '.join(gone[:3])}"
@@ -239,9 +244,10 @@ def alive(tag: str, begin: float) -> bool:
     host, pid, created = (*tag.split(), "", "", "")[:3]
     if host != socket.gethostname() or not pid.isdigit():  # another machine, or not by train
         return time.time() - begin < DAY
-    with suppress(psutil.NoSuchProcess):
+    try:
         return abs(psutil.Process(int(pid)).create_time() - float(created)) < 2
-    return False
+    except psutil.Error as error:  # another user's process is one, whatever it is
+        return not isinstance(error, psutil.NoSuchProcess)
 
 
 def backups() -> Iterator[tuple]:
@@ -276,8 +282,12 @@ def mode(path: Path) -> int:
 
 
 def bytes_below(folder: Path) -> int:
-    """Return the sizes of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Return the sizes of all files below a folder, also while some come and go."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def size(count: float) -> str:

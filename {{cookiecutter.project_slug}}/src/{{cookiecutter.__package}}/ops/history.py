@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path, PurePath
 from typing import IO
 
@@ -63,14 +63,16 @@ def owning(what: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
     The operating system frees the lock when this process ends, in whatever way.
     Raises `Refused` when another process owns the history for longer than `seconds`.
     """
-    database().parent.mkdir(parents=True, exist_ok=True)
     lock, note = FileLock(database(".lock")), database(".owner")
     try:
+        database().parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=seconds)
+        note.write_text(f"{what} (process {os.getpid()})", "utf-8")
     except Timeout:
         raise Refused(f"{database()} is in use by {owner()}: end it first.") from None
+    except OSError as error:
+        raise Refused(f"The history cannot be written to: {error}.") from error
     try:
-        note.write_text(f"{what} (process {os.getpid()})", "utf-8")
         yield
     finally:
         note.unlink(missing_ok=True)
@@ -100,7 +102,7 @@ def connect(file: Path) -> sqlite3.Connection:
 
 def migrations() -> dict[str, str]:
     """Return the schemas that the installed MLflow knows, each with the one before it."""
-    folder = Path(sysconfig.get_path("purelib"), "mlflow/store/db_migrations/versions")
+    folder = Path(str(distribution("mlflow").locate_file("mlflow/store/db_migrations/versions")))
     names = re.compile(r"^(down_revision|revision)\s*=\s*['\"]?(\w+)", re.MULTILINE)
     found = [dict(names.findall(file.read_text("utf-8"))) for file in folder.glob("*_*.py")]
     return {one["revision"]: one["down_revision"] for one in found if one}
@@ -165,9 +167,10 @@ def snapshot(target: Path) -> dict[str, int]:
 
 def full() -> str:
     """Return a sentence on a disk of the history that is full; nothing when there is room."""
-    for folder in (database().parent, artifacts().parent):
-        if folder.is_dir() and shutil.disk_usage(folder).free < ROOM:
-            return f"The disk of {folder} is full: make room and try again."
+    with suppress(Refused):  # a history elsewhere has no disk here
+        for folder in (database().parent, artifacts().parent):
+            if folder.is_dir() and shutil.disk_usage(folder).free < ROOM:
+                return f"The disk of {folder} is full: make room and try again."
     return ""
 
 
@@ -195,37 +198,38 @@ def keep_private() -> None:
 
 def upgrade(steps: int) -> None:
     """Upgrade a copy of the database, after a backup, and put it in place once it is sound."""
-    kept = backup()
-    copy, before = database(".upgrading"), rows(database())
-    try:
-        copy.unlink(missing_ok=True)
+    kept, before = backup(), rows(database())
+    with tempfile.TemporaryDirectory(dir=database().parent, prefix=".upgrade-") as folder:
+        copy = Path(folder, DATABASE)
         snapshot(copy)
-        words = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{copy.name}"]
-        with plain_path() as environment, typer.progressbar(length=steps, label="Upgrading") as bar:
-            migration = subprocess.Popen(
-                words,
-                cwd=copy.parent,
-                env=os.environ | environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-            )
-            said = [""]
-            for line in migration.stdout or []:
-                said.append(line)
-                bar.update("Running upgrade" in line)
-        after = rows(copy)
-        lost = [name for name, count in before.items() if after.get(name, count) < count]
-        why = [f"rows of {lost} would be lost"] if lost else [s for s in said if "Error" in s]
-        if migration.wait() or lost or steps_behind(copy):
+        done, said = migrate(copy, steps)
+        lost = [name for name, count in before.items() if rows(copy).get(name, count) < count]
+        if not done or lost or steps_behind(copy):
             raise Refused(
                 f"{database()} could not be upgraded and is as it was (its backup is {kept}): "
-                f"{(why or said)[-1].strip()}"
+                f"{f'rows of {lost} would be lost' if lost else said}"
             )
         copy.replace(database())
-    finally:
-        copy.unlink(missing_ok=True)
+
+
+def migrate(file: Path, steps: int) -> tuple[bool, str]:
+    """Let MLflow upgrade a database; return whether it says so, and its last word on errors."""
+    words = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file.name}"]
+    told = ""
+    with plain_path() as environment, typer.progressbar(length=steps, label="Upgrading") as bar:
+        migration = subprocess.Popen(
+            words,
+            cwd=file.parent,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        for line in migration.stdout or []:
+            told = line.strip() if "Error" in line else told
+            bar.update("Running upgrade" in line)
+        return migration.wait() == 0, told
 
 
 @contextmanager
@@ -251,7 +255,7 @@ def plain_path() -> Iterator[dict[str, str]]:
 
 def backup_folder() -> Path:
     """Return where backups go when no place is named."""
-    return ROOT / os.environ.get("MLFLOW_BACKUP_DIR", "backups")
+    return ROOT / Path(os.environ.get("MLFLOW_BACKUP_DIR") or "backups").expanduser()
 
 
 def backups() -> list[Path]:
@@ -405,45 +409,56 @@ def restore(file: Path) -> None:
     """
     if not file.is_file():
         raise Refused(f"There is no backup {file}.")
-    into = {DATABASE: database(), "artifacts": artifacts()}
+    into = {DATABASE: database().resolve(), "artifacts": artifacts().resolve()}
     staged = {name: place.parent / "restoring" / place.name for name, place in into.items()}
     with owning("a restore", seconds=2):
         try:
+            clear(staged)  # of a restore that was cut off
             manifest = unpack(file, "Verifying", staged)
             if (reached := schema(staged[DATABASE])) not in migrations():
                 raise Refused(newer(file, reached))
             if rows(staged[DATABASE]) != manifest["rows"]:
                 raise Refused(f"{file} is no whole backup of a history: its rows do not fit.")
             staged["artifacts"].mkdir(exist_ok=True)
-            kept = swap([(staged[name], into[name]) for name in ("artifacts", DATABASE)])
+            kept = swap(into, staged)
             keep_private()
         except OSError as error:
             raise Refused(f"{file} cannot be restored, all is as it was: {error}.") from error
         finally:
-            for place in staged.values():
-                shutil.rmtree(place.parent, ignore_errors=True)
+            clear(staged)
     print(f"Restored {database().parent}: {manifest['rows']['runs']} runs of {manifest['created']}")
     for folder in kept:
         print(f"Before   {folder}, yours to remove")
 
 
-def swap(new: list[tuple[Path, Path]]) -> set[Path]:
-    """Put new files in place and return the folders that have the old ones; or undo it all.
+def clear(staged: dict[str, Path]) -> None:
+    """Remove the folders of what is `staged`, where they exist."""
+    for place in staged.values():
+        shutil.rmtree(place.parent, ignore_errors=True)
+
+
+def swap(into: dict[str, Path], staged: dict[str, Path]) -> set[Path]:
+    """Put what is `staged` in place and return the folders that have the old files; or undo it all.
 
     The database goes first and comes last: where a restore was cut off, `prepare` refuses.
     """
+    file, folder = into[DATABASE], into["artifacts"]
     # Left in place, a journal of a crash would be rolled back into the database that comes.
-    journals = [database(ending) for ending in ("-journal", "-wal", "-shm")]
-    old = [place for place in (database(), *journals, artifacts()) if place.exists()]
+    journals = [file.with_name(file.name + ending) for ending in ("-journal", "-wal", "-shm")]
     name = f"replaced-{datetime.now():%Y%m%d-%H%M%S-%f}"
+    old = [place for place in (file, *journals, folder) if place.exists()]
     moves = [(place, place.parent / name / place.name) for place in old]
+    away = {target.parent for _, target in moves}
     done: list[tuple[Path, Path]] = []
     try:
-        for source, target in moves + new:
-            target.parent.mkdir(exist_ok=True, mode=0o700)
+        for parent in away:
+            parent.mkdir(mode=0o700)
+        for source, target in (*moves, (staged["artifacts"], folder), (staged[DATABASE], file)):
             done.append((source.rename(target), source))
     except OSError:
         for target, source in reversed(done):
             target.rename(source)
+        for parent in away:
+            parent.rmdir()
         raise
-    return {target.parent for _, target in moves}
+    return away

@@ -357,9 +357,12 @@ def become_server() -> None:
         os._exit(1)
 
     os.umask(0o077)  # the history is its owner's
-    with history.owning(address()):
-        threading.Thread(target=end_with_parent, daemon=True).start()
-        runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
+    try:
+        with history.owning(address()):
+            threading.Thread(target=end_with_parent, daemon=True).start()
+            runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
+    except Refused as error:
+        sys.exit(str(error))
 
 
 def group(process: psutil.Process) -> int | None:
