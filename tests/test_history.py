@@ -90,6 +90,9 @@ class History:
         note = self.artifacts / "1" / "note.txt"
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text("kept")
+        hidden = note.with_name(".owner") / "me.txt"  # a user's, though it looks like ours
+        hidden.parent.mkdir()
+        hidden.write_text("kept too")
 
     def ask(self, query):
         with contextlib.closing(sqlite3.connect(self.database)) as opened:
@@ -129,7 +132,7 @@ def test_of_two_servers_started_at_once_one_serves_and_both_succeed(history):
         wait_until(lambda: any(command.process.poll() is not None for command in both), 120)
         loser = next(command for command in both if command.process.poll() is not None)
         told = loser.expect("already runs")
-        assert told == f"This project's server already runs at {history.uri}\n"
+        assert told.startswith(f"This project's server already runs at {history.uri} (process ")
         assert loser.process.returncode == 0
         (winner,) = (command for command in both if command is not loser)
         winner.expect(f"Ready    {history.uri}")
@@ -154,6 +157,27 @@ def test_a_killed_start_server_leaves_no_server_and_the_next_one_starts(history)
     done = history.run("start-server --check")
     assert not done.returncode, done.stderr
     assert f"Checked: the server answers at {history.uri}" not in done.stdout
+
+
+def test_a_server_that_nobody_watches_any_more_is_seen(history, tmp_path):
+    """Both start-server and its child were killed: the lock is free, but uvicorn answers."""
+    command = history.start("start-server --port " + str(port := free_port()))
+    command.expect("Ready")
+    child, *others = command.children()
+    for process in (psutil.Process(command.process.pid), child):
+        process.kill()
+    psutil.wait_procs([child], timeout=30)
+    try:
+        uri = f"http://127.0.0.1:{port}"
+        done = history.run("start-server")
+        assert done.returncode == 0
+        pids = " or ".join(str(process.pid) for process in others)
+        assert f"already runs at {uri}: a plain MLflow (process {pids})" in done.stdout
+        assert f"This history's server runs at {uri}: stop it" in history.run("restore x").stderr
+    finally:
+        for process in others:
+            process.kill()
+        command.process.wait(30)
 
 
 def test_what_a_dead_owner_wrote_is_not_believed(history):
@@ -285,6 +309,12 @@ def test_a_full_disk_is_named_and_costs_nothing(uv_project, tmp_path):
             (disk / "filler").unlink()
             (disk / "rest").unlink()
             assert not history.run("train").returncode
+        with (disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
+            while rest.write(bytes(4096)):
+                pass
+        done = history.run("start-server --check")
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "[Errno 28] No space left" in done.stderr
         now = history.content()
         kept = {name: now[name] for name in before if not name.startswith("mlflow.db")}
         assert kept.items() <= before.items()
@@ -451,6 +481,12 @@ BAD = {
     "absolute": lambda good, bad: rewritten(
         good, bad, lambda m, c: [(m, c), (named("/tmp/evil"), b"evil")]
     ),
+    "another project's": lambda good, bad: rewritten(
+        good, bad, lambda m, c: [(m, c.replace(b'"my-ml-project"', b'"other"'))]
+    ),
+    "an older form": lambda good, bad: rewritten(
+        good, bad, lambda m, c: [(m, c.replace(b'"created"', b'"made"'))]
+    ),
     "link": lambda good, bad: rewritten(
         good,
         bad,
@@ -479,6 +515,7 @@ def test_a_bad_backup_is_refused_and_the_history_untouched(old, tmp_path):
     around = sorted(tmp_path.rglob("*"))
     for name, spoil in BAD.items():
         bad = Path(old.env["MLFLOW_BACKUP_DIR"]) / f"bad {name}.tar.gz".replace("/", "")
+        bad = bad.with_name(bad.name.replace("'", ""))
         spoil(good, bad)
         done = old.run(f"restore '{bad}'")
         assert done.returncode == 1, name
@@ -486,10 +523,8 @@ def test_a_bad_backup_is_refused_and_the_history_untouched(old, tmp_path):
         assert "Traceback" not in done.stderr, name
         bad.unlink()
         assert old.content() == before, name
-    assert [path for path in sorted(tmp_path.rglob("*")) if path not in around] in (
-        [],
-        [old.folder / "mlflow.db.lock"],
-    )
+    left = {path.name for path in tmp_path.rglob("*") if path not in around}
+    assert left <= {".owner", "mlflow.db.lock"}
     done = old.run("restore nothing.tar.gz")
     assert done.stderr == "There is no backup nothing.tar.gz.\n"
     assert not old.run(f"restore {good}").returncode
@@ -518,11 +553,47 @@ def test_a_restore_that_was_cut_off_is_seen_and_mended(old):
     for words in ("start-server --check", "start-server"):
         done = old.run(words)
         assert done.returncode == 1
-        told = f"{old.database} is gone, but not the files around it. Its newest backup comes back"
-        assert done.stderr.startswith(told)
+        told = f"{old.database} is gone or empty, but not the files around it. What a restore "
+        assert done.stderr.startswith(f"{told}replaced is in {old.folder / 'replaced-1'}. ")
+    junk = old.folder / "restoring" / "artifacts" / "1" / "junk.txt"
+    junk.parent.mkdir(parents=True)
+    junk.touch()
     restore = done.stderr.strip().partition("with: ")[2]
     assert not old.project.run(restore, **old.env).returncode
+    assert not junk.exists() and not (old.artifacts / "1" / "junk.txt").exists()
+    assert (old.artifacts / "1" / ".owner" / "me.txt").read_text() == "kept too"
     assert old.ask("SELECT count(*) FROM runs") == [(3,)]
+
+
+def test_an_emptied_database_is_no_new_history(old):
+    assert not old.run("backup").returncode
+    old.database.write_bytes(b"")
+    before = old.content()
+    for words in ("start-server --check", "doctor"):
+        done = old.run(words)
+        assert done.returncode == 1
+        assert f"restore {old.backups()[0]}" in done.stdout + done.stderr
+        assert "remove" not in done.stdout
+    assert old.content() == before
+
+
+def test_a_deleted_folder_is_told_of_its_backups(old):
+    assert not old.run("backup").returncode
+    shutil.rmtree(old.folder)
+    way = f"Its newest backup comes back with: {old.project.script('my-ml-project')} restore"
+    assert way.partition(" with")[0] in old.run("doctor").stdout
+    done = old.run("start-server --check")
+    assert not done.returncode, done.stderr
+    assert f"A new history begins. {way.partition(': ')[0]}" in done.stdout
+
+
+def test_a_locked_database_is_not_called_damaged(old):
+    with contextlib.closing(sqlite3.connect(old.database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = old.run("backup")
+    assert done.returncode == 1
+    assert f"{old.database} cannot be used just now (database is locked)" in done.stderr
+    assert "damaged" not in done.stderr and "restore" not in done.stderr
 
 
 # Upgrades
@@ -530,7 +601,7 @@ def test_a_restore_that_was_cut_off_is_seen_and_mended(old):
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda file: file.stem)
 def test_an_old_history_is_backed_up_and_upgraded(history, release):
-    history.make(release.read_text())
+    history.make(release.read_text() + "UPDATE experiments SET creation_time = NULL;")
     tables = ("runs", "metrics", "latest_metrics", "params", "tags", "model_versions")
     values = history.ask("SELECT key, value, step FROM metrics ORDER BY value")
     before = history.ask("SELECT * FROM runs ORDER BY 1")

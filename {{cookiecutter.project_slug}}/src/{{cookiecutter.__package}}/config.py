@@ -117,4 +117,6 @@ def run(app: Callable[[], None], advice: Callable[[], str] = str) -> None:
             sys.exit(f"MLflow refuses: {error} {advice()}".rstrip())
         if isinstance(error, Refused):
             sys.exit(str(error))
+        if isinstance(error, OSError):
+            sys.exit(f"The system refuses: {error}. {advice()}".rstrip())
         raise

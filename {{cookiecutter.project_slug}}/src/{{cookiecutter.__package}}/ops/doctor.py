@@ -29,6 +29,7 @@ ME = command(MODEL)
 NEEDED = (*server.ADDRESS, *server.STORES, "MLFLOW_SERVER_ALLOWED_HOSTS")
 PROXIED = "mlflow-artifacts:/"
 COPY = "copy" if os.name == "nt" else "cp"
+FAILURES = (Refused, sqlite3.Error, psutil.Error, OSError, LookupError, ValueError)
 DAY = 24 * 3600
 GIB = 1 << 30
 # What sends the runs of a notebook elsewhere, when it is left in a shell.
@@ -53,7 +54,7 @@ def examine() -> list[Finding]:
     for check in CHECKS:
         try:
             findings += [Finding(check.__name__, *finding) for finding in check()]
-        except (Refused, sqlite3.Error, OSError, ValueError) as error:
+        except FAILURES as error:
             findings.append(Finding(check.__name__, "wrong", str(error)))
     return findings
 
@@ -106,8 +107,9 @@ def settings() -> Iterator[tuple]:
 def serving() -> Iterator[tuple]:
     """The settings' port is free or held by this history's server, and the owner answers."""
     uri, running, owner = server.address(), server.running(), history.owner()
-    if running and (plain := server.plain(running)):
-        yield "warning", f"{running}{plain}", f"end it, then {command('start-server')}"
+    if running and not owner:
+        remedy = f"end it, then {command('start-server')}"
+        yield "warning", f"{running}{server.whose(running)}", remedy
     elif running:
         yield "ok", f"this history is served at {owner}"
     elif owner:
@@ -120,10 +122,15 @@ def serving() -> Iterator[tuple]:
 
 def store() -> Iterator[tuple]:
     """The database is there, sound, private, and has the schema of the installed MLflow."""
-    if not database().exists():
-        yield "warning", f"{database()} does not exist yet", f"{command('start-server')} makes it"
+    if sentence := history.gone():
+        yield "wrong", sentence
         return
-    count = history.rows(database()).get("runs", 0)
+    if not database().exists():
+        remedy = history.way_back() if history.backups() else f"{command('start-server')} makes it"
+        yield "warning", f"{database()} does not exist", remedy
+        return
+    check = "quick_check" if server.running() else "integrity_check"  # which makes writers wait
+    count = history.rows(database(), check).get("runs", 0)
     if steps := history.steps_behind(database()):
         remedy = f"{command('start-server')} upgrades it, after a backup"
         yield "warning", f"{database()} is of an older MLflow ({steps} migrations)", remedy
@@ -138,7 +145,8 @@ def store() -> Iterator[tuple]:
 def disk() -> Iterator[tuple]:
     """There is room for more."""
     for folder in sorted({place.parent for place in (database(), artifacts())}):
-        free = psutil.disk_usage(str(folder)).free
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        free = psutil.disk_usage(str(there)).free
         state = "wrong" if free < GIB / 5 else "warning" if free < 2 * GIB else "ok"
         yield state, f"{size(free)} free at {folder}", "" if state == "ok" else "make room"
 
@@ -154,6 +162,8 @@ def experiments() -> Iterator[tuple]:
 
 def files() -> Iterator[tuple]:
     """Every folder of artifacts has its run or model, and the other way round."""
+    if history.gone():
+        return  # `store` says it; whose they are, only the database knows
     # Before the database, which may tell of more by then: a server may be at work.
     folders = {*artifacts().glob("[0-9]*/[0-9a-f]*/"), *artifacts().glob("[0-9]*/models/m-*/")}
     present = {f"{folder.relative_to(artifacts()).as_posix()}/artifacts" for folder in folders}
@@ -197,7 +207,7 @@ def place() -> Iterator[tuple]:
 def strays() -> Iterator[tuple]:
     """No other MLflow left a store in the project or above it."""
     found = []
-    for folder in (ROOT, *ROOT.parents):
+    for folder in (ROOT / "notebooks", ROOT, *ROOT.parents):
         other, old = folder / "mlflow.db", folder / "mlruns"
         if other.is_file() and other != database():
             found.append((other, "another store", quoted(COPY, other, database())))

@@ -31,7 +31,10 @@ from filelock import FileLock, Timeout
 from ..config import MODEL, ROOT, Refused, command, quoted, setting
 
 DATABASE, MANIFEST = "mlflow.db", "manifest.json"  # in a backup, beside artifacts/
-DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, TypeError)
+DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+# What SQLite says of a sound database that is locked, closed to us, or on a full disk.
+PASSING_NAMES = ("BUSY", "CANTOPEN", "FULL", "IOERR", "LOCKED", "PERM", "READONLY")
+PASSING = [getattr(sqlite3, f"SQLITE_{name}") for name in PASSING_NAMES]
 ELSEWHERE = ROOT / "backups" / "elsewhere.txt"  # the backups that were written to other places
 ROOM = 50 << 20  # bytes; less is a full disk
 WAIT_SECONDS = 30  # for a server that is just stopping
@@ -130,38 +133,44 @@ def newer(file: Path, reached: str) -> str:
     )
 
 
-def schema(file: Path) -> str:
-    """Return the schema of a sound database; raise `Refused` when it is damaged or foreign."""
+@contextmanager
+def opened(file: Path, check: str = "quick_check") -> Iterator[sqlite3.Connection]:
+    """Yield a connection to a sound database; raise `Refused` when it is none or cannot be read."""
     try:
-        with closing(connect(file)) as opened:
-            if (found := opened.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        with closing(connect(file)) as connection:
+            if (found := connection.execute(f"PRAGMA {check}(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
-            return opened.execute("SELECT version_num FROM alembic_version").fetchone()[0]
-    except (sqlite3.Error, TypeError) as error:
-        raise Refused(f"{file} cannot be read ({error}). {way_back()}") from error
-
-
-def rows(file: Path) -> dict[str, int]:
-    """Return how many rows each table of a sound database has; raise `Refused` when it is not."""
-    try:
-        with closing(connect(file)) as opened:
-            if (found := opened.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(found)
-            tables = opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            count = 'SELECT count(*) FROM "{}"'
-            return {name: opened.execute(count.format(name)).fetchone()[0] for (name,) in tables}
+            yield connection
     except sqlite3.Error as error:
-        raise Refused(f"{file} is damaged ({error}). {way_back()}") from error
+        raise Refused(unfit(file, error)) from error
+
+
+def unfit(file: Path, error: sqlite3.Error) -> str:
+    """Return the sentence for a database that gives an `error`: busy or closed is not damaged."""
+    if getattr(error, "sqlite_errorcode", 0) & 255 in PASSING:
+        return f"{file} cannot be used just now ({error}): is it in use, or not yours to write?"
+    return f"{file} is damaged, or no database of MLflow's ({error}). {way_back()}"
+
+
+def schema(file: Path) -> str:
+    """Return the schema of a sound database."""
+    with opened(file) as connection:
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return found[0] if found else "none"
+
+
+def rows(file: Path, check: str = "integrity_check") -> dict[str, int]:
+    """Return how many rows each table of a sound database has."""
+    with opened(file, check) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        count = 'SELECT count(*) FROM "{}"'
+        return {name: connection.execute(count.format(name)).fetchone()[0] for (name,) in tables}
 
 
 def snapshot(target: Path) -> dict[str, int]:
     """Write a consistent copy of the database, whoever writes to it; return its rows."""
-    rows(database())
-    try:
-        with closing(connect(database())) as source, closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)  # in one step: writers wait, instead of making it begin again
-    except sqlite3.Error as error:
-        raise Refused(f"{target} cannot be written: {error}.") from error
+    with opened(database()) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)  # in one step: writers wait, instead of making it begin again
     return rows(target)
 
 
@@ -179,14 +188,25 @@ def prepare() -> None:
 
     Raises `Refused`, with nothing changed, when the database is gone, damaged or newer.
     """
+    if sentence := gone():
+        raise Refused(sentence)
+    if not database().exists() and backups():
+        print(f"A new history begins. {way_back()}", flush=True)
     for folder in (database().parent, artifacts()):
         folder.mkdir(parents=True, exist_ok=True)
-    kept = [file for file in artifacts().iterdir() if file.name != ".owner"]
-    if not database().exists() and (kept or [*database().parent.glob("replaced-*")]):
-        raise Refused(f"{database()} is gone, but not the files around it. {way_back()}")
     if database().exists() and database().stat().st_size and (steps := steps_behind(database())):
         upgrade(steps)
     keep_private()
+
+
+def gone() -> str:
+    """Return a sentence where the database is missing or empty beside files of a history."""
+    kept = artifacts().is_dir() and any(file.name != ".owner" for file in artifacts().iterdir())
+    replaced = sorted(database().parent.glob("replaced-*"))
+    if (database().exists() and database().stat().st_size) or not (kept or replaced):
+        return ""
+    before = f"What a restore replaced is in {replaced[-1]}. " if replaced else ""
+    return f"{database()} is gone or empty, but not the files around it. {before}{way_back()}"
 
 
 def keep_private() -> None:
@@ -260,7 +280,8 @@ def backup_folder() -> Path:
 
 def backups() -> list[Path]:
     """Return the backups that can be found, the oldest first."""
-    found = {*backup_folder().glob("*.tar.gz"), *(ROOT / "backups").glob("*.tar.gz")}
+    folders = {backup_folder(), ROOT / "backups"}
+    found = {file for folder in folders for file in folder.glob(f"{MODEL}-*.tar.gz")}
     with suppress(OSError):
         found |= {Path(line) for line in ELSEWHERE.read_text("utf-8").splitlines()}
     return sorted(filter(Path.is_file, found), key=lambda file: file.stat().st_mtime)
@@ -282,7 +303,7 @@ def backup(target: Path | None = None) -> Path:
     """
     if not database().is_file():
         raise Refused(f"There is no history to back up: {database()} does not exist.")
-    target = Path(target or backup_folder()).absolute()
+    target = Path(os.path.abspath(target or backup_folder()))
     if target.is_dir() or not target.suffix:
         target /= f"{MODEL}-{datetime.now():%Y%m%d-%H%M%S-%f}.tar.gz"
     if target.exists() or target.is_relative_to(artifacts()):
@@ -313,7 +334,7 @@ def pack(part: Path, copy: Path) -> dict:
     found = [file for file in artifacts().rglob("*") if file.is_file()]
     names = [f"artifacts/{file.relative_to(artifacts()).as_posix()}" for file in found]
     files = {DATABASE: copy, **dict(zip(names, found, strict=True))}
-    files = {name: file for name, file in files.items() if "artifacts/.owner/" not in name}
+    files = {n: file for n, file in files.items() if not n.startswith("artifacts/.owner/")}
     sums = manifest["files"] = {}
     size = sum(file.stat().st_size for file in files.values())
     with (
@@ -333,8 +354,12 @@ def pack(part: Path, copy: Path) -> dict:
 
 def add(archive: tarfile.TarFile, name: str, file: Path, tick: Callable) -> str:
     """Add a file to an archive, once nobody writes to it; return its checksum."""
+    beside = os.path.dirname(str(archive.name))
     while True:
-        with file.open("rb") as content, tempfile.SpooledTemporaryFile(64 << 20) as spool:
+        with (
+            file.open("rb") as content,
+            tempfile.SpooledTemporaryFile(64 << 20, dir=beside) as spool,
+        ):
             before = os.fstat(content.fileno())
             found = transfer(content, spool, tick)
             after = os.fstat(content.fileno())
@@ -384,9 +409,12 @@ def unpack(file: Path, label: str, into: dict[str, Path] | None = None) -> dict:
                 with target.open("wb") as written:
                     sums[member.name] = transfer(content, written)
                 bar.update(raw.tell() - bar.pos)
-        if DATABASE not in sums or manifest.get("files") != sums:
+        if manifest["files"] != sums or not sums[DATABASE]:
             raise ValueError("its checksums do not fit")
-    except DAMAGE as error:
+        if manifest["project"] != MODEL:
+            raise ValueError(f"it is one of {manifest['project']}, not of {MODEL}")
+        _ = manifest["schema"], manifest["created"], manifest["rows"]["runs"]
+    except (*DAMAGE, LookupError, TypeError, ValueError) as error:
         raise Refused(f"{file} is no whole backup of a history: {error}.") from error
     return manifest
 
@@ -455,7 +483,7 @@ def swap(into: dict[str, Path], staged: dict[str, Path]) -> set[Path]:
             parent.mkdir(mode=0o700)
         for source, target in (*moves, (staged["artifacts"], folder), (staged[DATABASE], file)):
             done.append((source.rename(target), source))
-    except OSError:
+    except BaseException:  # Ctrl-C included
         for target, source in reversed(done):
             target.rename(source)
         for parent in away:

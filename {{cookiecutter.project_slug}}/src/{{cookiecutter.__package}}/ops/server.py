@@ -54,6 +54,7 @@ ADDRESS = ("MLFLOW_TRACKING_URI", "MLFLOW_HOST", "MLFLOW_PORT")
 STORES = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = "0.0.0.0"
+UNGUARDED = "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"
 # What would send a part of the history elsewhere, when it is left in a shell.
 DIVERTING = (
     "MLFLOW_REGISTRY_URI",
@@ -73,13 +74,16 @@ def address(port: int | str | None = None) -> str:
 def refuse_exposure() -> None:
     """Say what it means to listen to the network; refuse it where nobody decided it."""
     host, allowed = setting("MLFLOW_HOST"), setting("MLFLOW_SERVER_ALLOWED_HOSTS")
+    if os.environ.get(UNGUARDED, "false").lower() not in ("false", "0"):
+        raise Refused(f"{UNGUARDED} lets any web page read the history: unset it.")
+    opening = ["MLFLOW_SERVER_ALLOWED_HOSTS"] + ["MLFLOW_HOST"] * (host not in LOOPBACK)
+    if named := [name for name in opening if name in FROM_SHELL]:
+        raise Refused(
+            f"Your shell sets {named[0]} to {setting(named[0])}, which opens the history to "
+            f"others: unset it, or decide so in {SETTINGS}."
+        )
     if host in LOOPBACK:
         return
-    if "MLFLOW_HOST" in FROM_SHELL:
-        raise Refused(
-            f"Your shell sets MLFLOW_HOST to {host}, which opens the history to the network: unset "
-            f"it, or decide so in {SETTINGS}."
-        )
     if host != EVERYWHERE and host not in allowed.split(","):
         raise Refused(f"Add {host},{host}:* to MLFLOW_SERVER_ALLOWED_HOSTS in {SETTINGS}.")
     print(
@@ -115,7 +119,7 @@ def listens(uri: str) -> bool:
         place = urlsplit(uri).hostname, urlsplit(uri).port or 80
     except ValueError as error:
         raise Refused(f"{uri} is no address: {error}; mend it in {SETTINGS}.") from error
-    with suppress(OSError), socket.create_connection(place, ANSWER_SECONDS):
+    with suppress(OSError, UnicodeError), socket.create_connection(place, ANSWER_SECONDS):
         return True
     return False
 
@@ -145,8 +149,8 @@ def owns(uri: str) -> bool:
 
 def in_database(experiment: dict) -> bool:
     """Return whether the database file holds the `experiment` that a server told of."""
-    query = "SELECT 1 FROM experiments WHERE experiment_id = ? AND creation_time = ?"
-    values = experiment["experiment_id"], experiment["creation_time"]
+    query = "SELECT 1 FROM experiments WHERE experiment_id = ? AND creation_time IS ?"
+    values = experiment["experiment_id"], experiment.get("creation_time")
     try:
         with closing(sqlite3.connect(f"{database().as_uri()}?mode=ro", uri=True)) as file:
             return file.execute(query, values).fetchone() is not None
@@ -169,9 +173,16 @@ def started_here(process: psutil.Process) -> bool:
 
 
 def running() -> str | None:
-    """Return the address of this history's own server: the settings', or what its owner says."""
-    said = re.findall(r"http://\S+", history.owner() or "")
-    return next((uri for uri in (address(), *said) if listens(uri) and owns(uri)), None)
+    """Return the address of this history's own server, on whatever port.
+
+    It is the settings', what the owner says, or that of an MLflow which was started here.
+    """
+    found = dict.fromkeys([address(), *re.findall(r"http://\S+", history.owner() or "")])
+    for port, process in listeners():
+        with suppress(psutil.Error):
+            if started_here(process):
+                found[address(port)] = None
+    return next((uri for uri in found if listens(uri) and owns(uri)), None)
 
 
 def found() -> str | None:
@@ -211,7 +222,7 @@ def connect() -> str:
         raise Refused(nobody_at(uri))
     if urlsplit(uri).hostname not in LOOPBACK:
         print(f"Server   {uri}{from_shell(*ADDRESS)}, taken as it is", flush=True)
-    elif owns(uri):
+    elif owns(uri) or ((history.owner() or "").startswith(uri) and owns(uri)):  # it may be busy
         print(f"Server   {uri}{from_shell(*ADDRESS)}", flush=True)
         print(f"History  {database().parent}{from_shell(*STORES)}", flush=True)
     else:
@@ -230,10 +241,10 @@ def nobody_at(uri: str) -> str:
     return f"No server answers at {uri}{from_shell(*ADDRESS)}: {start}"
 
 
-def plain(uri: str) -> str:
-    """Return a remark on the server at `uri` when it is an MLflow without `start-server`."""
-    if history.owner():
-        return ""
+def whose(uri: str) -> str:
+    """Return a remark on the process that serves this history at `uri`."""
+    if owner := re.search(r"\(process \d+\)", history.owner() or ""):
+        return f" {owner[0]}"
     pids = [str(process.pid) for port, process in listeners() if port == urlsplit(uri).port]
     return f": a plain MLflow (process {', '.join(pids) or 'unknown'}), without start-server"
 
@@ -247,7 +258,8 @@ def held(uri: str) -> str:
                 holder = f"process {process.pid} ({process.name()}, started in {process.cwd()})"
                 if started_here(process):
                     holder = f"this project's {holder}"
-                    return f"{uri} is held by {holder}, silent or on another history: end it."
+                    what = "busy, silent or on another history: try again, or end it"
+                    return f"{uri} is held by {holder}, {what}."
     return f"{uri}{from_shell(*ADDRESS)} is held by {holder}: {other_port(uri)}."
 
 
@@ -274,6 +286,7 @@ class Server:
         self.ready = False
         self.tail: deque[str] = deque(maxlen=30)
         self.stack = ExitStack()
+        self.members: list[psutil.Process] = []
         own_group: dict = {"start_new_session": True}  # the terminal's Ctrl-C is ours to pass on
         if sys.platform == "win32":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -310,7 +323,7 @@ class Server:
             if int(owner[1]) not in [member.pid for member in self._family()]:
                 raise Refused(f"{database()} was just taken by {owner[0]}).")
             if listens(self.uri) and owns(self.uri):
-                self.ready = True
+                self.members, self.ready = self._family(), True
                 return
         raise Refused(f"No server within {START_SECONDS} s{self.last_words()}")
 
@@ -334,7 +347,7 @@ class Server:
         with suppress(psutil.NoSuchProcess):
             main = psutil.Process(self.process.pid)
             return [main, *main.children(recursive=True)]
-        return []
+        return [member for member in self.members if member.is_running()]
 
 
 def end(family: Callable[[], list[psutil.Process]]) -> None:
@@ -456,7 +469,7 @@ def start(
         except Refused:  # another one may have been a moment faster
             if not (uri := found()):
                 raise
-    print(f"This project's server already runs at {uri}{plain(uri)}")
+    print(f"This project's server already runs at {uri}{whose(uri)}")
     if show:
         webbrowser.open(page(uri))
 
@@ -483,7 +496,7 @@ def main() -> None:
     """Run `start-server`."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(start)
-    run(app)
+    run(app, history.full)
 
 
 if __name__ == "__main__":  # the process that `Server` starts
