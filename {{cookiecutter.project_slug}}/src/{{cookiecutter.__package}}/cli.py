@@ -48,6 +48,24 @@ def train(
 
 
 @app.command()
+def promote() -> None:
+    """Let the challenger be judged; make it the champion if it is good enough, and better."""
+    server.connect()
+    from . import promote
+
+    promote.promote()
+
+
+@app.command()
+def rollback() -> None:
+    """Give the alias champion back to the version that had it before."""
+    server.connect()
+    from . import promote
+
+    promote.rollback()
+
+
+@app.command()
 def backup(
     file: Annotated[
         Path | None, typer.Argument(help="A new file, or a folder. [default: backups/]")

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 TASK = "classifier"
 PARAMS = {"n_estimators": 100, "max_depth": None, "min_samples_leaf": 1}
 PRIMARY = ("roc_auc", "maximize")
-THRESHOLDS = {"roc_auc": 0.95, "recall": 0.85}
+THRESHOLDS = {"roc_auc": (">=", 0.95), "recall": (">=", 0.85)}
 
 # Models are stored as skops, not as pickle: loading one makes no types but those that skops knows
 # and these. Both were read: a column's data type, and the nodes of a tree, which are numbers only

@@ -43,7 +43,8 @@ def train(changes: dict | None = None, seed: int = 0) -> None:
 
 
 def hush() -> None:
-    """Silence two remarks that MLflow makes on every run and that ask for nothing."""
+    """Silence what MLflow says on every run and asks for nothing."""
+    logging.getLogger("mlflow.models.evaluation").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
     environment = logging.getLogger("mlflow.utils.environment")
     environment.addFilter(lambda record: "installed pip version" not in record.getMessage())
@@ -66,12 +67,17 @@ def log_data(rows: pd.DataFrame, context: str):
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
 
-    hashes = pd.util.hash_pandas_object(rows, index=False).to_numpy()
-    digest = hashlib.sha256(f"{[*rows]}".encode() + hashes.tobytes()).hexdigest()[:32]
+    hashes = "\n".join(row_hashes(rows))
+    digest = hashlib.sha256(f"{[*rows]}{hashes}".encode()).hexdigest()[:32]
     dataset = from_pandas(rows, targets=TARGET, name=context, digest=digest)
     mlflow.log_input(dataset, context)
-    mlflow.log_text("\n".join(f"{row:016x}" for row in hashes), f"data/{context}_rows.txt")
+    mlflow.log_text(hashes, f"data/{context}_rows.txt")
     return dataset
+
+
+def row_hashes(rows: pd.DataFrame) -> list[str]:
+    """Return a hash of each row's values, which tells whether a row was trained on."""
+    return [f"{row:016x}" for row in pd.util.hash_pandas_object(rows, index=False)]
 
 
 def log_results(model, params: dict, rows: pd.DataFrame):
