@@ -66,6 +66,38 @@ def rollback() -> None:
 
 
 @app.command()
+def predict(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows, as .csv or .parquet.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same with predictions.")],
+) -> None:
+    """Score a file with the champion."""
+    from . import predict
+
+    predict.predict(source, target)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=1024, max=65535)] = 8081,
+    log: Annotated[bool, typer.Option(help="Keep what is served in serving/.")] = True,
+) -> None:
+    """Answer over HTTP with the champion, and follow its alias."""
+    server.connect()
+    from . import serve
+
+    serve.serve(port, log)
+
+
+@app.command()
+def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")]) -> None:
+    """Run an old run again and compare the metrics."""
+    server.connect()
+    from . import reproduce
+
+    reproduce.reproduce(run_id)
+
+
+@app.command()
 def backup(
     file: Annotated[
         Path | None, typer.Argument(help="A new file, or a folder. [default: backups/]")

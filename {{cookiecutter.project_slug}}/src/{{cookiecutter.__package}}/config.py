@@ -5,6 +5,7 @@ Import this before MLflow, which decides some settings at its own import.
 
 import io
 import os
+import platform
 import shlex
 import signal
 import socket
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import distributions
 from pathlib import Path
 
 import psutil
@@ -75,7 +78,8 @@ def quoted(*words: str | Path) -> str:
 
 def run_tags() -> dict[str, str]:
     """Return what tells a run's origin: commit, whether files differ from it, and the process."""
-    tags = {"process": f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"}
+    process = f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"
+    tags = {"process": process, "python": platform.python_version()}
     try:
         commit, changed = (
             subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -84,6 +88,20 @@ def run_tags() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         return tags | {"git": "none"}
     return tags | {"git": commit.stdout.strip(), "git_dirty": str(bool(changed.stdout)).lower()}
+
+
+def origin() -> dict[str, str]:
+    """Return what a run is made with, by file name: packages, lock file, changed code."""
+    installed = {f"{one.name}=={one.version}" for one in distributions()}
+    found = {"packages.txt": "\n".join(sorted(installed, key=str.lower)) + "\n"}
+    for lock in (ROOT / "uv.lock", ROOT / "requirements.lock"):
+        if lock.is_file():
+            found[lock.name] = lock.read_text("utf-8")
+    with suppress(OSError, subprocess.CalledProcessError):
+        words = ["git", "diff", "HEAD", "--binary", "--", "."]
+        diff = subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout
+        found["changes.diff"] = diff.decode(errors="backslashreplace")
+    return {name: text for name, text in found.items() if text}
 
 
 def _check_environment() -> None:

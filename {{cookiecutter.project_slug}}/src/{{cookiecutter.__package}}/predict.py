@@ -39,11 +39,12 @@ def predict(source: Path, target: Path) -> None:
     except mlflow.MlflowException as error:
         raise Refused("There is no champion to predict with: promote a version first.") from error
     place = f"models:/{MODEL}/{version.version}"
-    model, signature = mlflow.sklearn.load_model(place), mlflow.models.get_model_info(place).signature
+    model = mlflow.sklearn.load_model(place)
+    signature = mlflow.models.get_model_info(place).signature
     count = 0
     size = source.stat().st_size
     with writing(target) as write, typer.progressbar(length=size, label="Predicting") as bar:
-        for rows, done in chunks(source):
+        for rows, done in filter(lambda chunk: len(chunk[0]), chunks(source)):
             X = fitting(rows, signature.inputs, source, count)
             write(scored(rows, model, X, version.version))
             count += len(rows)

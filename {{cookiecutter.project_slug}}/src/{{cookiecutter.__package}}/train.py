@@ -9,16 +9,16 @@ from importlib.metadata import packages_distributions, version
 import numpy as np
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, VIEW, Refused, run_tags
+from .config import EXPERIMENT, MODEL, VIEW, Refused, origin, run_tags
 from .data import TARGET, load, split
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
 
 
-def train(changes: dict | None = None, seed: int = 0) -> None:
+def train(changes: dict | None = None, seed: int = 0, register: bool = True) -> str:
     """Fit the model with `PARAMS` and your `changes`, track the run, register the version.
 
-    `seed` sets NumPy's and Python's generators, which scikit-learn follows.
+    `seed` sets NumPy's and Python's generators, which scikit-learn follows. Returns the run's id.
     Raises `Refused` when the project's server does not run or a parameter does not fit.
     """
     uri = server.connect()
@@ -34,12 +34,15 @@ def train(changes: dict | None = None, seed: int = 0) -> None:
         log_data(training, "training")
         model = fit(params, seed, training, changes)
         logged, metrics = log_results(model, params, held_out)
-        registered = mlflow.register_model(logged.model_uri, MODEL, await_registration_for=None)
-        mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", registered.version)
-
+        for name, text in origin().items():
+            mlflow.log_text(text, f"origin/{name}")
     print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     print(f"Run      {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
-    print(f"Version  {uri}/#/models/{MODEL}/versions/{registered.version}{VIEW} (alias challenger)")
+    if register:
+        made = mlflow.register_model(logged.model_uri, MODEL, await_registration_for=None)
+        mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", made.version)
+        print(f"Version  {uri}/#/models/{MODEL}/versions/{made.version}{VIEW} (alias challenger)")
+    return run.info.run_id
 
 
 def hush() -> None:

@@ -1,0 +1,387 @@
+"""The life of a model after its training: gate, roll back, predict, serve, reproduce; in one story."""
+
+import contextlib
+import csv
+import http.client
+import json
+import re
+import signal
+import sqlite3
+import threading
+
+import psutil
+import pytest
+from conftest import Running, free_port
+from test_history import History, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+class Life(History):
+    """A history with its server, and what its API says of the registered model."""
+
+    def train(self, *params):
+        done = self.run(" ".join(["train", *(f"-p {param}" for param in params)]))
+        assert not done.returncode, done.stderr
+        return re.search(r"/versions/(\d+)", done.stdout)[1]
+
+    def refused(self, words):
+        """Run what has to be refused; return what it says, and prove that the champion stays."""
+        before = self.aliases()
+        done = self.run(words)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert self.aliases().get("champion") == before.get("champion")
+        return done.stdout + done.stderr
+
+    def aliases(self):
+        return dict(self.ask("SELECT alias, version FROM registered_model_aliases"))
+
+    def tags(self, version):
+        query = "SELECT key, value FROM model_version_tags WHERE version = ?"
+        with contextlib.closing(sqlite3.connect(self.database)) as opened:
+            return dict(opened.execute(query, [version]).fetchall())
+
+    def point(self, version):
+        self.python(f"client.set_registered_model_alias('my-ml-project', 'champion', {version!r})")
+
+    def python(self, code):
+        begin = "import mlflow; client = mlflow.MlflowClient()\n"
+        return self.project.python(begin + code, **self.env)
+
+
+@pytest.fixture(scope="module")
+def life(uv_project, tmp_path_factory):
+    life = Life(uv_project, tmp_path_factory.mktemp("life") / "history")
+    with life.serving() as life.server:
+        yield life
+
+
+@contextlib.contextmanager
+def changed(file, old, new):
+    """Write other text into a file of the project while a block runs."""
+    kept = file.read_text()
+    assert old in kept
+    file.write_text(kept.replace(old, new))
+    try:
+        yield
+    finally:
+        file.write_text(kept)
+
+
+def test_before_there_is_a_champion_each_step_says_what_comes_first(life, tmp_path):
+    assert "There is no challenger yet: train one first." in life.refused("promote")
+    assert "There is no champion to take back." in life.refused("rollback")
+    (tmp_path / "in.csv").write_text("a\n1\n")
+    told = life.refused(f"predict {tmp_path}/in.csv {tmp_path}/out.csv")
+    assert "There is no champion to predict with: promote a version first." in told
+    assert "There is no champion to serve" in life.refused(f"serve --port {free_port()}")
+
+
+def test_the_first_champion_has_to_pass_the_thresholds(life):
+    bad = life.train("n_estimators=1", "max_depth=1")
+    told = life.refused("promote")
+    assert "The challenger is refused, the champion stays." in told
+    assert "roc_auc" in told and ">= 0.95" in told and "0.8501" in told
+    assert life.aliases() == {"challenger": int(bad)}
+
+    good = life.train("n_estimators=3")
+    done = life.run("promote")
+    assert not done.returncode, done.stderr
+    assert f"Version {good} is the champion (before: none)" in done.stdout
+    tags = life.tags(good)
+    assert tags["promoted_from"] == "none" and tags["promoted_by"] and tags["promoted_at"]
+    assert json.loads(tags["metrics_of_challenger"])["roc_auc"] == pytest.approx(0.9657, abs=1e-3)
+    gates = life.ask("SELECT value FROM tags WHERE key = 'verdict' ORDER BY rowid")
+    assert gates == [("refused",), ("promoted",)]
+
+
+def test_a_better_one_is_promoted_an_equal_and_a_worse_one_are_not(life):
+    assert "is the champion already" in life.refused("promote")
+    first = life.aliases()["champion"]
+    better = life.train("n_estimators=100")
+    assert not life.run("promote").returncode
+    assert life.aliases()["champion"] == int(better)
+    tags = life.tags(better)
+    assert tags["promoted_from"] == str(first)
+    assert {"metrics_of_challenger", "metrics_of_champion"} <= tags.keys()
+
+    life.train("n_estimators=100")
+    told = life.refused("promote")
+    assert "The challenger is refused" in told and "roc_auc" in told
+    life.train("n_estimators=3")
+    assert "The challenger is refused" in life.refused("promote")
+
+
+def test_one_that_was_trained_on_held_out_rows_gets_no_verdict(life):
+    data = life.project.path / "src" / "my_ml_project" / "data.py"
+    with changed(data, "return train, test", "return frame, test"):
+        leaked = life.train("n_estimators=100")
+    told = life.refused("promote")
+    assert (
+        f"143 of the 143 held-out rows were among the training rows of the challenger, version {leaked}"
+        in told
+    )
+
+
+def test_rollback_goes_down_the_line_and_stops_at_its_end(life):
+    first, second = 2, life.aliases()["champion"]
+    done = life.run("rollback")
+    assert f"Version {first} is the champion again (taken back: {second})" in done.stdout
+    assert "rolled_back_by" in life.tags(second)
+    assert f"There was no champion before version {first}: it stays." in life.refused("rollback")
+    life.python(f"client.set_registered_model_alias('my-ml-project', 'challenger', '{second}')")
+    assert not life.run("promote").returncode
+    assert life.aliases()["champion"] == second
+
+
+# Predict
+
+
+@pytest.fixture(scope="module")
+def rows(life, tmp_path_factory):
+    """Return a folder with the sample's rows, with a column that the model does not know."""
+    folder = tmp_path_factory.mktemp("rows")
+    life.python(f"""
+from my_ml_project import data
+rows = data.load().drop(columns=data.TARGET).assign(patient=lambda f: range(len(f)))
+rows.to_csv({str(folder / "in.csv")!r}, index=False)
+rows.to_parquet({str(folder / "in.parquet")!r})
+""")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("in.csv", "out.csv"), ("in.parquet", "out.parquet"), ("in.csv", "b.parquet")],
+)
+def test_a_file_is_scored_whole(life, rows, source, target):
+    done = life.run(f"predict {rows / source} {rows / target}")
+    assert not done.returncode, done.stderr
+    version = life.aliases()["champion"]
+    assert f"Wrote    {rows / target}: 569 rows by version {version}" in done.stdout
+    read = "csv" if target.endswith("csv") else "parquet"
+    agreed = life.python(f"""
+import pandas as pd
+from my_ml_project import data
+found = pd.read_{read}({str(rows / target)!r})
+assert list(found.patient) == list(range(569))
+assert set(found.model_version.astype(int)) == {{{version}}} and found.predicted_at.notna().all()
+assert found.probability.between(0.5, 1).all()
+print((found.prediction == data.load()[data.TARGET]).mean())""")
+    assert float(agreed) > 0.95
+    assert not list(rows.glob(".predict-*"))
+
+
+def test_rows_that_do_not_fit_are_named(life, rows, tmp_path):
+    with (rows / "in.csv").open() as file:
+        header, *lines = csv.reader(file)
+
+    def refused(name, header, lines):
+        with (tmp_path / name).open("w", newline="") as file:
+            csv.writer(file).writerows([header, *lines] if header else [])
+        told = life.refused(f"predict {tmp_path / name} {tmp_path / 'out.csv'}")
+        assert not (tmp_path / "out.csv").exists()
+        return told
+
+    area = header.index("mean_area")
+    fewer = [line[:area] + line[area + 1 :] for line in lines]
+    told = refused("missing.csv", header[:area] + header[area + 1 :], fewer)
+    assert "missing.csv lacks the columns mean_area, which the model needs." in told
+    wrong = [[*line[:area], "big" if n in (4, 7) else line[area], *line[area + 1 :]]
+             for n, line in enumerate(lines)]  # fmt: skip
+    told = refused("wrong.csv", header, wrong)
+    assert "mean_area is no number in 2 rows, as in row 5, 8 ('big')." in told
+    assert "There are no rows to predict." in refused("no-rows.csv", header, [])
+    assert "cannot be read: No columns to parse" in refused("empty.csv", [], [])
+    taken = ["prediction" if name == "patient" else name for name in header]
+    assert "has a column prediction, which the output gets" in refused("taken.csv", taken, lines)
+    assert "ends neither in .csv nor" in life.refused(f"predict {rows}/in.csv {tmp_path}/out.xls")
+    assert f"There is no file {tmp_path}/no.csv." in life.refused(
+        f"predict {tmp_path}/no.csv x.csv"
+    )
+
+    gaps = [[*line[:area], "" if n == 3 else line[area], *line[area + 1 :]]
+            for n, line in enumerate(lines)]  # fmt: skip
+    with (tmp_path / "gaps.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *gaps])
+    done = life.run(f"predict {tmp_path}/gaps.csv {tmp_path}/out.csv")  # the model fills them
+    assert not done.returncode, done.stderr
+
+
+# Reproduce
+
+
+def test_a_run_is_reproduced_and_a_change_is_told(life):
+    (run_id,) = life.ask("SELECT run_id FROM model_versions WHERE version = 2")[0]
+    aliases = life.aliases()
+    done = life.run(f"reproduce {run_id}")
+    assert not done.returncode, done.stderr
+    assert "Nothing differs between then and now" in done.stdout
+    assert "Reproduced, within 1e-06" in done.stdout
+    assert life.aliases() == aliases
+    (again,) = life.ask("SELECT run_uuid FROM tags WHERE key = 'reproduces'")[0]
+    assert life.ask("SELECT value FROM tags WHERE key = 'reproduced_by'") == [(again,)]
+
+    data = life.project.path / "src" / "my_ml_project" / "data.py"
+    with changed(data, "random_state=0", "random_state=1"):
+        done = life.run(f"reproduce {run_id}")
+    assert done.returncode == 1
+    assert "Data     differs: testing, training" in done.stdout
+    assert "Not reproduced: " in done.stderr and "roc_auc" in done.stderr
+    assert "There is no run " + "0" * 32 in life.refused("reproduce " + "0" * 32)
+
+
+# Serve
+
+
+class Serving:
+    """The project's scoring server, and questions to it."""
+
+    def __init__(self, life):
+        self.port = free_port()
+        command = f"exec {life.project.script('my-ml-project')} serve --port {self.port}"
+        self.running = Running(command, life.project.path, life.project.environ | life.env)
+        self.running.expect("Serving  version")
+
+    def ask(self, path, body=None, kind="application/json", host="127.0.0.1"):
+        """Return status, headers and body of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Content-Type": kind, "Host": host}
+        connection.request("POST" if body is not None else "GET", path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+
+
+@pytest.fixture(scope="module")
+def service(life, rows):
+    serving = Serving(life)
+    yield serving
+    serving.running.end()
+
+
+@pytest.fixture(scope="module")
+def question(rows):
+    return (rows / "in.csv").read_bytes()
+
+
+def test_it_answers_in_mlflow_s_protocol_for_the_champion(life, service, question):
+    version = str(life.aliases()["champion"])
+    for path in ("/ping", "/health", "/version"):
+        status, headers, _ = service.ask(path)
+        assert status == 200 and headers["x-model-version"] == version
+    status, headers, body = service.ask("/invocations", question, "text/csv")
+    assert status == 200 and len(json.loads(body)["predictions"]) == 569
+    assert headers["x-model-version"] == version and headers["x-prediction-id"]
+    header, line = question.decode().splitlines()[:2]
+    split = {"columns": header.split(","), "data": [[float(value) for value in line.split(",")]]}
+    asked = json.dumps({"dataframe_split": split})
+    assert service.ask("/invocations", asked)[0] == 200
+    record = dict(zip(split["columns"], split["data"][0], strict=True))
+    assert service.ask("/invocations", json.dumps({"dataframe_records": [record]}))[0] == 200
+
+
+def test_a_bad_request_is_told_what_is_wrong(service, question):
+    header, line = question.decode().splitlines()[:2]
+    wrong = [header, line.replace(line.split(",")[0], "big", 1)]
+    lacking = [text.partition(",")[2] for text in (header, line)]
+    for body, kind, told in (
+        ("{", "application/json", "valid JSON"),
+        ("{}", "application/json", "exactly one of the input fields"),
+        ("\n".join(lacking), "text/csv", "mean_radius"),
+        ("\n".join(wrong), "text/csv", "mean_radius"),
+    ):
+        status, _, answer = service.ask("/invocations", body, kind)
+        assert status == 400 and told in json.loads(answer)["message"]
+    status, _, answer = service.ask("/invocations", b" " * (33 << 20))
+    assert status == 413 and "limited to 32 MB" in json.loads(answer)["message"]
+    assert service.ask("/ping", host="evil.example")[0] == 400
+    assert {one.laddr.ip for process in service.running.children() for one in process.net_connections()
+            if one.status == psutil.CONN_LISTEN} <= {"127.0.0.1"}  # fmt: skip
+
+
+def test_the_alias_moves_under_load_without_a_failed_request(life, service, question):
+    """Each answer is that of the version which its header names, and of no other."""
+    good, bad = str(life.aliases()["champion"]), "1"
+    expected = {}
+    for version in (bad, good):
+        life.point(version)
+        wait_until(lambda v=version: service.ask("/ping")[1]["x-model-version"] == v)
+        expected[version] = service.ask("/invocations", question, "text/csv")[2]
+    assert expected[good] != expected[bad]
+
+    stop, answers, failures = threading.Event(), {good: 0, bad: 0}, []
+
+    def client():
+        while not stop.is_set():
+            try:
+                status, headers, body = service.ask("/invocations", question, "text/csv")
+                version = headers.get("x-model-version")
+                if status != 200 or body != expected[version]:
+                    failures.append((status, version))
+                answers[version] += 1
+            except Exception as error:
+                failures.append(error)
+
+    clients = [threading.Thread(target=client) for _ in range(8)]
+    for thread in clients:
+        thread.start()
+    try:
+        moves = f"""
+import time, urllib.request
+for n in range(20):
+    version = [{bad!r}, {good!r}][n % 2]
+    client.set_registered_model_alias("my-ml-project", "champion", version)
+    seen = None
+    while seen != version:
+        time.sleep(0.1)
+        with urllib.request.urlopen("http://127.0.0.1:{service.port}/ping", timeout=60) as answer:
+            seen = answer.headers["x-model-version"]
+"""
+        life.python(moves)
+    finally:
+        stop.set()
+        for thread in clients:
+            thread.join()
+    assert failures == [] and min(answers.values()) > 20
+
+
+def test_a_version_that_does_not_load_leaves_the_old_one_serving(life, service, question):
+    good = str(life.aliases()["champion"])
+    broken = life.python("""
+run = client.search_runs(["1"], max_results=1)[0].info
+made = client.create_model_version("my-ml-project", f"{run.artifact_uri}/nothing", run.run_id)
+print(made.version)""").splitlines()[-1]
+    life.point(broken)
+    wait_until(lambda: json.loads(service.ask("/health")[2])["trouble"])
+    status, headers, body = service.ask("/health")
+    assert status == 200 and json.loads(body)["version"] == good
+    assert service.ask("/invocations", question, "text/csv")[1]["x-model-version"] == good
+    service.running.expect("Trouble  ", timeout=5)
+    life.point(good)
+    wait_until(lambda: not json.loads(service.ask("/health")[2])["trouble"])
+
+
+def test_it_goes_on_without_mlflow_s_server_and_its_log_survives_kill_9(life, question):
+    log = life.project.path / "serving" / "predictions.jsonl"
+    serving = Serving(life)
+    for process in life.server.children():
+        process.suspend()
+    try:
+        status, headers, answer = serving.ask("/invocations", question, "text/csv")
+        assert status == 200
+        serving.running.process.send_signal(signal.SIGKILL)
+        serving.running.process.wait(30)
+    finally:
+        for process in life.server.children():
+            process.resume()
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert (
+        last["id"] == headers["x-prediction-id"] and last["version"] == headers["x-model-version"]
+    )
+    assert last["input"].encode() == question and json.loads(last["output"]) == json.loads(answer)
+    assert not log.parent.stat().st_mode & 0o077
+
+
+def test_a_taken_port_is_named(life, service):
+    told = life.refused(f"serve --port {service.port}")
+    assert f"http://127.0.0.1:{service.port} is held by" in told and "use another --port" in told

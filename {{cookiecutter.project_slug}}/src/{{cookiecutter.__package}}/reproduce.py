@@ -1,0 +1,89 @@
+"""An old run again: what differs now, the same training, and whether its metrics come back."""
+
+import ast
+import difflib
+import math
+
+from mlflow import MlflowClient, MlflowException, artifacts
+
+from .config import Refused, origin, run_tags
+from .train import train
+
+TOLERANCE = 1e-6  # relative; a metric of the same code, data and seed is the same number
+
+
+def reproduce(run_id: str) -> None:
+    """Train with the parameters and seed of a run, compare the metrics, and link the two runs.
+
+    Prints what differs between then and now first. Raises `Refused` when the run is unknown, was
+    not made by `train`, or its metrics do not come back.
+    """
+    client = MlflowClient()
+    try:
+        then = client.get_run(run_id)
+    except MlflowException as error:
+        raise Refused(f"There is no run {run_id} in this history.") from error
+    params = {name: literal(value) for name, value in then.data.params.items()}
+    if "seed" not in params or "process" not in then.data.tags:
+        raise Refused(f"Run {run_id} was not made by train: there is nothing to do again.")
+    for line in differences(then):
+        print(line)
+    seed = params.pop("seed")
+    again = client.get_run(train(params, seed, register=False))
+    client.set_tag(again.info.run_id, "reproduces", run_id)
+    client.set_tag(run_id, "reproduced_by", again.info.run_id)
+    if changed := datasets(then) ^ datasets(again):
+        print(f"Data     differs: {', '.join(sorted(name for name, _ in changed))}")
+    compare(then.data.metrics, again.data.metrics)
+
+
+def literal(text: str):
+    """Return the value that a logged parameter was written from."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def differences(then) -> list[str]:
+    """Return a line for each fact of a run's origin that is another one now."""
+    tags, now = then.data.tags, run_tags()
+    facts = {"Commit": "git", "Changes": "git_dirty", "Python": "python"}
+    lines = [
+        f"{what:<8} {tags.get(name)} then, {now.get(name)} now"
+        for what, name in facts.items()
+        if tags.get(name) != now.get(name)
+    ]
+    for name, text in origin().items():
+        old = recorded(then.info.run_id, name)
+        changed = difflib.ndiff(old.splitlines(), text.splitlines())
+        if found := [line for line in changed if line[0] in "+-"]:
+            shown = ", ".join(found[:4]) if name == "packages.txt" else f"{len(found)} lines"
+            lines.append(f"{name}: {shown}{' ...' if len(found) > 4 else ''} (- then, + now)")
+    return lines or ["Nothing differs between then and now, as far as was recorded."]
+
+
+def recorded(run_id: str, name: str) -> str:
+    """Return a file of a run's origin; nothing when it has none of this name."""
+    try:
+        return artifacts.load_text(f"runs:/{run_id}/origin/{name}")
+    except (MlflowException, OSError):
+        return ""
+
+
+def datasets(run) -> set[tuple[str, str]]:
+    """Return name and digest of the data sets of a run."""
+    return {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+
+
+def compare(then: dict[str, float], now: dict[str, float]) -> None:
+    """Print the metrics of two runs; raise `Refused` when they differ by more than `TOLERANCE`."""
+    differ = []
+    for name in sorted(then.keys() | now.keys()):
+        old, new = then.get(name, math.nan), now.get(name, math.nan)
+        same = math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        differ += [] if same else [name]
+        print(f"{name:<24} {old} then, {new} now{'' if same else '  differs'}")
+    if differ:
+        raise Refused(f"Not reproduced: {', '.join(differ)} differ by more than {TOLERANCE:g}.")
+    print(f"Reproduced, within {TOLERANCE:g}")

@@ -1,0 +1,151 @@
+"""Answer over HTTP with the champion, in MLflow's own protocol, and follow its alias.
+
+The answers are those of MLflow's scoring app (`mlflow.pyfunc.scoring_server.init`, which is not
+documented as an interface). Around it: the newest champion, bounded requests, and a log.
+"""
+
+import json
+import logging
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from typing import NamedTuple
+
+import mlflow
+import uvicorn
+from mlflow.pyfunc import scoring_server
+from starlette.applications import Starlette
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from .config import MODEL, ROOT, Refused, setting
+from .ops import server
+from .promote import version_of
+
+LOOK_SECONDS = 1
+LARGEST = 32 << 20  # bytes of a request
+LOG_BYTES, LOG_FILES = 64 << 20, 16  # the log's files, and how many are kept
+
+
+class Loaded(NamedTuple):
+    """A version of the model, and the app that answers with it."""
+
+    version: str
+    app: ASGIApp
+
+
+class Champion:
+    """The version that answers now; it follows the alias, and keeps what it has in trouble."""
+
+    def __init__(self) -> None:
+        if not (version := version_of("champion")):
+            raise Refused("There is no champion to serve: promote a version first.")
+        self.now = load(version.version)
+        self.trouble = ""
+
+    def follow(self) -> None:
+        """Load what the alias names, and let it answer once it does; for ever."""
+        while True:
+            time.sleep(LOOK_SECONDS)
+            try:
+                version = version_of("champion")
+                if version and version.version != self.now.version:
+                    self.now = load(version.version)
+                    print(f"Serving  version {version.version}", flush=True)
+                self.tell("")
+            except Exception as error:  # whatever it is, the version that answers goes on
+                self.tell(f"version {self.now.version} stays: {str(error)[:300]}")
+
+    def tell(self, trouble: str) -> None:
+        """Say what is wrong, once."""
+        if trouble and trouble != self.trouble:
+            print(f"Trouble  {trouble}", flush=True)
+        self.trouble = trouble
+
+
+def load(version: str) -> Loaded:
+    """Return a version that has answered its own example."""
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL}/{version}")
+    model.predict(model.input_example)
+    return Loaded(version, scoring_server.init(model))
+
+
+def served(champion: Champion, log: logging.Logger | None) -> ASGIApp:
+    """Return the app that hands each request to the version that answers now."""
+
+    async def answer(request: Request) -> Response:
+        now, ident = champion.now, uuid.uuid4().hex
+        headers = {"x-model-version": now.version, "x-prediction-id": ident}
+        if request.url.path == "/health":
+            return JSONResponse({"version": now.version, "trouble": champion.trouble}, 200, headers)
+        if (body := await bounded(request)) is None:
+            what = f"A request is limited to {LARGEST >> 20} MB: send fewer rows at once."
+            return JSONResponse({"error_code": "BAD_REQUEST", "message": what}, 413, headers)
+        response = await ask(now.app, request, body)
+        if log and request.url.path == "/invocations" and response.status_code == 200:
+            kind = request.headers.get("content-type", "")
+            line = {"id": ident, "time": datetime.now(UTC).isoformat(), "version": now.version}
+            line |= {"type": kind, "input": body.decode(), "output": bytes(response.body).decode()}
+            log.info(json.dumps(line))
+        response.headers.update(headers)
+        return response
+
+    app = Starlette()
+    app.add_route("/{path:path}", answer, methods=["GET", "POST"])
+    hosts = [name for name in setting("MLFLOW_SERVER_ALLOWED_HOSTS").split(",") if ":" not in name]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    return app
+
+
+async def bounded(request: Request) -> bytes | None:
+    """Return the body of a request; None when it is larger than `LARGEST`."""
+    body, size = bytearray(), 0
+    async for part in request.stream():  # to its end, else the client sees no answer
+        size += len(part)
+        body += part if size <= LARGEST else b""
+    return bytes(body) if size <= LARGEST else None
+
+
+async def ask(app: ASGIApp, request: Request, body: bytes) -> Response:
+    """Return what `app` answers to a request whose `body` was read already."""
+    parts: list = []
+    told = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive():
+        return told.pop() if told else {"type": "http.disconnect"}
+
+    async def send(message):
+        parts.append(message)
+
+    await app({**request.scope, "app": app}, receive, send)
+    content = b"".join(part.get("body", b"") for part in parts)
+    headers = {name.decode(): value.decode() for name, value in parts[0]["headers"]}
+    return Response(content, parts[0]["status"], headers)
+
+
+def prediction_log() -> logging.Logger:
+    """Return the log of what is served: `serving/predictions.jsonl` and older files beside it."""
+    folder = ROOT / "serving"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    log = logging.getLogger("predictions")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    file = folder / "predictions.jsonl"
+    log.addHandler(RotatingFileHandler(file, "a", LOG_BYTES, LOG_FILES, "utf-8"))
+    return log
+
+
+def serve(port: int, keep: bool) -> None:
+    """Serve the champion at `port` of this machine until Ctrl-C; `keep` a log of what is served."""
+    uri = f"http://127.0.0.1:{port}"
+    if server.listens(uri):
+        raise Refused(server.held(uri))
+    champion = Champion()
+    threading.Thread(target=champion.follow, daemon=True).start()
+    app = served(champion, prediction_log() if keep else None)
+    print(f"Serving  version {champion.now.version} at {uri}/invocations", flush=True)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
