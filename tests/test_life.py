@@ -1,4 +1,4 @@
-"""The life of a model after its training: gate, roll back, predict, serve, reproduce; in one story."""
+"""The life of a model after its training, in one story: gate, back, predict, reproduce, serve."""
 
 import contextlib
 import csv
@@ -117,10 +117,8 @@ def test_one_that_was_trained_on_held_out_rows_gets_no_verdict(life):
     with changed(data, "return train, test", "return frame, test"):
         leaked = life.train("n_estimators=100")
     told = life.refused("promote")
-    assert (
-        f"143 of the 143 held-out rows were among the training rows of the challenger, version {leaked}"
-        in told
-    )
+    assert "143 of the 143 held-out rows were among the training rows of the challenger" in told
+    assert f"version {leaked}: no verdict" in told
 
 
 def test_rollback_goes_down_the_line_and_stops_at_its_end(life):
@@ -295,8 +293,9 @@ def test_a_bad_request_is_told_what_is_wrong(service, question):
     status, _, answer = service.ask("/invocations", b" " * (33 << 20))
     assert status == 413 and "limited to 32 MB" in json.loads(answer)["message"]
     assert service.ask("/ping", host="evil.example")[0] == 400
-    assert {one.laddr.ip for process in service.running.children() for one in process.net_connections()
-            if one.status == psutil.CONN_LISTEN} <= {"127.0.0.1"}  # fmt: skip
+    connections = psutil.Process(service.running.process.pid).net_connections()
+    listening = {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
 
 
 def test_the_alias_moves_under_load_without_a_failed_request(life, service, question):

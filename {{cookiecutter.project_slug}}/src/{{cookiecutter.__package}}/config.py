@@ -4,6 +4,7 @@ Import this before MLflow, which decides some settings at its own import.
 """
 
 import io
+import logging
 import os
 import platform
 import shlex
@@ -12,9 +13,10 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import distributions
+from importlib.metadata import distributions, packages_distributions, version
 from pathlib import Path
 
 import psutil
@@ -102,6 +104,24 @@ def origin() -> dict[str, str]:
         diff = subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout
         found["changes.diff"] = diff.decode(errors="backslashreplace")
     return {name: text for name, text in found.items() if text}
+
+
+def requirements(model) -> list[str]:
+    """Return the installed versions of the few libraries that loading `model` needs."""
+    parts = [model, *model.get_params().values()]
+    modules = {type(part).__module__.partition(".")[0] for part in parts} - {__package__}
+    found = packages_distributions()
+    names = {"mlflow", "numpy", "pandas", "skops"}
+    names |= {found[module][0] for module in modules if module in found}
+    return [f"{name}=={version(name)}" for name in sorted(names)]
+
+
+def hush() -> None:
+    """Silence what MLflow says on every run and asks for nothing."""
+    logging.getLogger("mlflow.models.evaluation").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
+    environment = logging.getLogger("mlflow.utils.environment")
+    environment.addFilter(lambda record: "installed pip version" not in record.getMessage())
 
 
 def _check_environment() -> None:

@@ -7,11 +7,11 @@ from datetime import datetime
 
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, VIEW, Refused, run_tags
+from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, run_tags
 from .data import TARGET, load, split
 from .model import PRIMARY, TASK, THRESHOLDS, measure
 from .ops import server
-from .train import hush, row_hashes
+from .train import row_hashes
 
 LINE = "champions"  # tag of the registered model: its champions, one after another
 

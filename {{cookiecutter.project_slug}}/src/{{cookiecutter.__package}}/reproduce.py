@@ -32,8 +32,8 @@ def reproduce(run_id: str) -> None:
     again = client.get_run(train(params, seed, register=False))
     client.set_tag(again.info.run_id, "reproduces", run_id)
     client.set_tag(run_id, "reproduced_by", again.info.run_id)
-    if changed := datasets(then) ^ datasets(again):
-        print(f"Data     differs: {', '.join(sorted(name for name, _ in changed))}")
+    if changed := {name for name, _ in datasets(then) ^ datasets(again)}:
+        print(f"Data     differs: {', '.join(sorted(changed))}")
     compare(then.data.metrics, again.data.metrics)
 
 

@@ -1,15 +1,12 @@
 """One training run: tracked, measured on held-out rows, registered as the challenger."""
 
 import hashlib
-import logging
 import random
-import warnings
-from importlib.metadata import packages_distributions, version
 
 import numpy as np
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, VIEW, Refused, origin, run_tags
+from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, origin, requirements, run_tags
 from .data import TARGET, load, split
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
@@ -43,14 +40,6 @@ def train(changes: dict | None = None, seed: int = 0, register: bool = True) -> 
         mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", made.version)
         print(f"Version  {uri}/#/models/{MODEL}/versions/{made.version}{VIEW} (alias challenger)")
     return run.info.run_id
-
-
-def hush() -> None:
-    """Silence what MLflow says on every run and asks for nothing."""
-    logging.getLogger("mlflow.models.evaluation").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
-    environment = logging.getLogger("mlflow.utils.environment")
-    environment.addFilter(lambda record: "installed pip version" not in record.getMessage())
 
 
 def fit(params: dict, seed: int, rows: pd.DataFrame, changes: dict | None):
@@ -121,13 +110,3 @@ def log_model(model, params: dict, X: pd.DataFrame):
         raise Refused("MLflow cannot describe the columns: let data.py make nullable ones float64.")
     mlflow.pyfunc.load_model(logged.model_uri).predict(X.head(5))
     return logged
-
-
-def requirements(model) -> list[str]:
-    """Return the installed versions of the few libraries that loading `model` needs."""
-    parts = [model, *model.get_params().values()]
-    modules = {type(part).__module__.partition(".")[0] for part in parts} - {__package__}
-    found = packages_distributions()
-    names = {"mlflow", "numpy", "pandas", "skops"}
-    names |= {found[module][0] for module in modules if module in found}
-    return [f"{name}=={version(name)}" for name in sorted(names)]
