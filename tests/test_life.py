@@ -286,7 +286,7 @@ def test_a_bad_request_is_told_what_is_wrong(service, question):
         ("{", "application/json", "valid JSON"),
         ("{}", "application/json", "exactly one of the input fields"),
         ("\n".join(lacking), "text/csv", "mean_radius"),
-        ("\n".join(wrong), "text/csv", "mean_radius"),
+        ("\n".join(wrong), "text/csv", "could not convert string to float: 'big'"),
     ):
         status, _, answer = service.ask("/invocations", body, kind)
         assert status == 400 and told in json.loads(answer)["message"]
@@ -363,7 +363,8 @@ print(made.version)""").splitlines()[-1]
 def test_it_goes_on_without_mlflow_s_server_and_its_log_survives_kill_9(life, question):
     log = life.project.path / "serving" / "predictions.jsonl"
     serving = Serving(life)
-    for process in life.server.children():
+    family = life.server.children()
+    for process in family:
         process.suspend()
     try:
         status, headers, answer = serving.ask("/invocations", question, "text/csv")
@@ -371,8 +372,9 @@ def test_it_goes_on_without_mlflow_s_server_and_its_log_survives_kill_9(life, qu
         serving.running.process.send_signal(signal.SIGKILL)
         serving.running.process.wait(30)
     finally:
-        for process in life.server.children():
+        for process in family:
             process.resume()
+        serving.running.end()
     last = json.loads(log.read_text().splitlines()[-1])
     assert (
         last["id"] == headers["x-prediction-id"] and last["version"] == headers["x-model-version"]
@@ -383,4 +385,4 @@ def test_it_goes_on_without_mlflow_s_server_and_its_log_survives_kill_9(life, qu
 
 def test_a_taken_port_is_named(life, service):
     told = life.refused(f"serve --port {service.port}")
-    assert f"http://127.0.0.1:{service.port} is held by" in told and "use another --port" in told
+    assert f"Port {service.port} is taken, or closed to you: use another --port." in told

@@ -6,6 +6,7 @@ documented as an interface). Around it: the newest champion, bounded requests, a
 
 import json
 import logging
+import socket
 import threading
 import time
 import uuid
@@ -23,7 +24,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from .config import MODEL, ROOT, Refused, setting
-from .ops import server
 from .promote import version_of
 
 LOOK_SECONDS = 1
@@ -141,11 +141,14 @@ def prediction_log() -> logging.Logger:
 
 def serve(port: int, keep: bool) -> None:
     """Serve the champion at `port` of this machine until Ctrl-C; `keep` a log of what is served."""
-    uri = f"http://127.0.0.1:{port}"
-    if server.listens(uri):
-        raise Refused(server.held(uri))
-    champion = Champion()
-    threading.Thread(target=champion.follow, daemon=True).start()
-    app = served(champion, prediction_log() if keep else None)
-    print(f"Serving  version {champion.now.version} at {uri}/invocations", flush=True)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise Refused(f"Port {port} is taken, or closed to you: use another --port.") from error
+    with listener:
+        champion = Champion()
+        threading.Thread(target=champion.follow, daemon=True).start()
+        app = served(champion, prediction_log() if keep else None)
+        uri = f"http://127.0.0.1:{port}/invocations"
+        print(f"Serving  version {champion.now.version} at {uri}", flush=True)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
