@@ -336,7 +336,10 @@ def pack(part: Path, copy: Path) -> dict:
     files = {DATABASE: copy, **dict(zip(names, found, strict=True))}
     files = {n: file for n, file in files.items() if not n.startswith("artifacts/.owner/")}
     sums = manifest["files"] = {}
-    size = sum(file.stat().st_size for file in files.values())
+    size = 0
+    for file in files.values():
+        with suppress(FileNotFoundError):  # a server's own, that came and went
+            size += file.stat().st_size
     with (
         tarfile.open(part, "x:gz", compresslevel=1) as archive,
         typer.progressbar(length=size, label="Backing up") as bar,
