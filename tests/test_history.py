@@ -247,10 +247,8 @@ def wait_for_more(folder):
     def size():
         return sum(file.stat().st_size for file in folder.glob("*.jsonl"))
 
-    begin, deadline = size(), time.monotonic() + 120
-    while size() < begin + 50_000:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    begin = size()
+    wait_until(lambda: size() >= begin + 50_000, 120)
 
 
 def test_a_run_that_was_cut_off_is_reported_and_closed(uv_project, server, trained, running):
@@ -283,6 +281,13 @@ def wait_until(condition, seconds=30):
         time.sleep(0.05)
 
 
+def fill(file):
+    """Write to a file until its disk is full."""
+    with file.open("wb", buffering=0) as opened, contextlib.suppress(OSError):
+        while opened.write(bytes(4096)):
+            pass
+
+
 def test_a_full_disk_is_named_and_costs_nothing(uv_project, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -299,9 +304,7 @@ def test_a_full_disk_is_named_and_costs_nothing(uv_project, tmp_path):
             assert done.returncode == 1 and "Traceback" not in done.stderr
             told = f"The disk of {history.folder} is full: make room and try again."
             assert told in done.stderr
-            with (disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
-                while rest.write(bytes(4096)):
-                    pass
+            fill(disk / "rest")
             done = history.run("train")
             assert "The history cannot be written to: [Errno 28]" in done.stderr
             assert history.run("doctor").returncode == 1
@@ -309,9 +312,7 @@ def test_a_full_disk_is_named_and_costs_nothing(uv_project, tmp_path):
             (disk / "filler").unlink()
             (disk / "rest").unlink()
             assert not history.run("train").returncode
-        with (disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
-            while rest.write(bytes(4096)):
-                pass
+        fill(disk / "rest")
         done = history.run("start-server --check")
         assert done.returncode == 1 and "Traceback" not in done.stderr
         assert "[Errno 28] No space left" in done.stderr

@@ -16,17 +16,17 @@ from .train import row_hashes
 LINE = "champions"  # tag of the registered model: its champions, one after another
 
 
-def promote(frame: pd.DataFrame | None = None) -> None:
+def promote() -> None:
     """Give the challenger the alias `champion`, or say why not.
 
-    Both are judged on the held-out rows of `frame` (by default of `load()`), which neither was
-    trained on. Raises `Refused` when the challenger misses a threshold or is no better.
+    Both are judged on the held-out rows, which neither was trained on.
+    Raises `Refused` when the challenger misses a threshold or is no better.
     """
     uri = server.connect()
     import mlflow
 
     hush()
-    frame = load() if frame is None else frame
+    frame = load()
     held_out = split(frame)[1]
     client = mlflow.MlflowClient()
     found = {alias: version_of(alias) for alias in ("challenger", "champion")}
@@ -77,10 +77,8 @@ def refuse_leak(alias: str, version, frame: pd.DataFrame, held_out: pd.DataFrame
             f"The {alias}, version {version.version}, has no record of its training rows, so it "
             "cannot be judged: train one with this project's train."
         ) from error
-    both = trained & Counter(row_hashes(held_out))
-    whole = Counter(row_hashes(frame))
-    held = Counter(row_hashes(held_out))
-    if leaked := sum(trained[row] + held[row] > whole[row] for row in both):
+    held, whole = Counter(row_hashes(held_out)), Counter(row_hashes(frame))
+    if leaked := sum(trained[row] + held[row] > whole[row] for row in trained & held):
         raise Refused(
             f"{leaked} of the {len(held_out)} held-out rows were among the training rows of the "
             f"{alias}, version {version.version}: no verdict. Does split() keep them apart?"

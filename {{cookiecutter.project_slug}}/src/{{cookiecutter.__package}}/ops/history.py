@@ -223,7 +223,8 @@ def upgrade(steps: int) -> None:
         copy = Path(folder, DATABASE)
         snapshot(copy)
         done, said = migrate(copy, steps)
-        lost = [name for name, count in before.items() if rows(copy).get(name, count) < count]
+        after = rows(copy)
+        lost = [name for name, count in before.items() if after.get(name, count) < count]
         if not done or lost or steps_behind(copy):
             raise Refused(
                 f"{database()} could not be upgraded and is as it was (its backup is {kept}): "
