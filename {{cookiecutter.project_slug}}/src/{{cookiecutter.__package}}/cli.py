@@ -48,12 +48,17 @@ def train(
 
 
 @app.command()
-def promote() -> None:
+def promote(
+    unopposed: Annotated[
+        bool,
+        typer.Option("--unopposed", help="Leave out a champion that cannot take today's rows."),
+    ] = False,
+) -> None:
     """Let the challenger be judged; make it the champion if it is good enough, and better."""
     server.connect()
     from . import promote
 
-    promote.promote()
+    promote.promote(unopposed=unopposed)
 
 
 @app.command()
@@ -86,6 +91,26 @@ def serve(
     from . import serve
 
     serve.serve(port, log)
+
+
+@app.command()
+def monitor(
+    file: Annotated[
+        Path | None, typer.Argument(help="Rows, instead of what was served.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The true values, with the id of each prediction."),
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="On drift or decay: train anew, ask the gate.")
+    ] = False,
+) -> None:
+    """Report drift and live quality of what was served."""
+    server.connect()
+    from . import monitor
+
+    monitor.monitor(file, labels, retrain)
 
 
 @app.command()

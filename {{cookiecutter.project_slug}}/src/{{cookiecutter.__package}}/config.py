@@ -81,15 +81,12 @@ def quoted(*words: str | Path) -> str:
 def run_tags() -> dict[str, str]:
     """Return what tells a run's origin: commit, whether files differ from it, and the process."""
     process = f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"
-    tags = {"process": process, "python": platform.python_version()}
+    tags = {"process": process, "python": platform.python_version(), "mlflow": version("mlflow")}
     try:
-        commit, changed = (
-            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
-        )
+        commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".")
     except (OSError, subprocess.CalledProcessError):
         return tags | {"git": "none"}
-    return tags | {"git": commit.stdout.strip(), "git_dirty": str(bool(changed.stdout)).lower()}
+    return tags | {"git": commit.strip(), "git_dirty": str(bool(changed)).lower()}
 
 
 def origin() -> dict[str, str]:
@@ -100,10 +97,18 @@ def origin() -> dict[str, str]:
         if lock.is_file():
             found[lock.name] = lock.read_text("utf-8")
     with suppress(OSError, subprocess.CalledProcessError):
-        words = ["git", "diff", "HEAD", "--binary", "--", "."]
-        diff = subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout
-        found["changes.diff"] = diff.decode(errors="backslashreplace")
+        new = git("ls-files", "--others", "--exclude-standard", "-z", "--", "src").split("\0")[:-1]
+        diffs = [git("diff", "--binary", "--no-index", os.devnull, name, wrong=1) for name in new]
+        found["changes.diff"] = git("diff", "--binary", "HEAD", "--", ".") + "".join(diffs)
     return {name: text for name, text in found.items() if text}
+
+
+def git(*words: str, wrong: int = 0) -> str:
+    """Return what git says of the project; exit code `wrong` is none of an error either."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True)
+    if done.returncode not in (0, wrong):
+        raise subprocess.CalledProcessError(done.returncode, words)
+    return done.stdout.decode(errors="backslashreplace")
 
 
 def requirements(model) -> list[str]:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,17 @@ from .ops import server
 
 ROWS = 50_000  # of a chunk
 ADDED = ("prediction", "probability", "model_version", "predicted_at")
-NUMBERS = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32"}
+MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # as numbers are left out in CSV
+TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+# The types of a signature: what is wrong with a value that is none, and NumPy's name.
+TYPES = {
+    "double": ("is no number", "float64"),
+    "float": ("is no number", "float32"),
+    "long": ("is no whole number", "int64"),
+    "integer": ("is no whole number", "int32"),
+    "boolean": ("is neither true nor false", "bool"),
+    "datetime": ("is no date", "datetime64[ns]"),
+}
 
 
 def predict(source: Path, target: Path) -> None:
@@ -27,10 +37,7 @@ def predict(source: Path, target: Path) -> None:
     Raises `Refused` when a file's ending, a column or a value does not fit, naming it.
     """
     for file in (source, target):
-        if file.suffix not in (".csv", ".parquet"):
-            raise Refused(f"{file} ends neither in .csv nor in .parquet.")
-    if not source.is_file():
-        raise Refused(f"There is no file {source}.")
+        check_ending(file)
     server.connect()
     import mlflow
 
@@ -42,78 +49,117 @@ def predict(source: Path, target: Path) -> None:
     model = mlflow.sklearn.load_model(place)
     signature = mlflow.models.get_model_info(place).signature
     count = 0
-    size = source.stat().st_size
+    size = source.stat().st_size if source.is_file() else 0
     with writing(target) as write, typer.progressbar(length=size, label="Predicting") as bar:
-        for rows, done in filter(lambda chunk: len(chunk[0]), chunks(source)):
+        for rows, done in chunks(source):
+            if taken := [name for name in ADDED if name in rows]:
+                raise Refused(f"{source} has a column {taken[0]}, as the output will: rename it.")
             X = fitting(rows, signature.inputs, source, count)
-            write(scored(rows, model, X, version.version))
+            answers = scored(model, X, count)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            write(rows.assign(**answers, model_version=version.version, predicted_at=now))
             count += len(rows)
             bar.update(int(size * done) - bar.pos)
     print(f"Wrote    {target}: {count} rows by version {version.version}")
 
 
+def check_ending(file: Path) -> None:
+    """Refuse a file that is neither CSV nor Parquet by its name."""
+    if file.suffix not in (".csv", ".parquet"):
+        raise Refused(f"{file} ends neither in .csv nor in .parquet.")
+
+
 def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
-    """Yield the rows of a file in chunks, each with the part of the file that is read so far."""
+    """Yield the rows of a file in chunks, each with the part of the file that is read so far.
+
+    Every value keeps its type in Parquet, and is the text that stands there in CSV: what only
+    passes through is written as it was.
+    """
+    check_ending(source)
+    if not source.is_file():
+        raise Refused(f"There is no file {source}.")
     try:
         if source.suffix == ".parquet":
             file = pq.ParquetFile(source)
             done = 0
             for batch in file.iter_batches(ROWS):
                 done += len(batch)
-                yield batch.to_pandas(), done / file.metadata.num_rows
+                table = pa.Table.from_batches([batch])
+                rows = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+                yield rows, done / file.metadata.num_rows
         else:
             with source.open("rb") as raw:
-                for rows in pd.read_csv(raw, chunksize=ROWS, low_memory=False):
+                text = pd.read_csv(raw, chunksize=ROWS, dtype=str, keep_default_na=False)
+                for rows in filter(len, text):
                     yield rows, raw.tell() / source.stat().st_size
-    except (pa.ArrowException, ValueError) as error:  # pandas' own are ValueErrors
+    except (OSError, pa.ArrowException, ValueError) as error:  # pandas' own are ValueErrors
         raise Refused(f"{source} cannot be read: {error}") from error
 
 
-def fitting(rows: pd.DataFrame, inputs, source: Path, first: int) -> pd.DataFrame:
+def fitting(rows: pd.DataFrame, inputs, source: Path | str, first: int = 0) -> pd.DataFrame:
     """Return the columns that the model takes, in its types; `first` is the number of rows before.
 
     Raises `Refused` with the columns that lack or do not fit, and the rows where they do not.
     """
     if missing := [name for name in inputs.input_names() if name not in rows]:
-        raise Refused(f"{source} lacks the columns {', '.join(missing)}, which the model needs.")
-    if taken := [name for name in ADDED if name in rows]:
-        raise Refused(f"{source} has a column {taken[0]}, which the output gets: rename it.")
+        raise Refused(
+            f"{source} lacks the columns {', '.join(missing)}, which the model needs; it has "
+            f"{', '.join(map(str, rows.columns[:5]))}{', ...' if len(rows.columns) > 5 else '.'}"
+        )
     return pd.DataFrame(
         {spec.name: fitted(rows[spec.name], spec, source, first) for spec in inputs.inputs}
     )
 
 
-def fitted(values: pd.Series, spec, source: Path, first: int) -> pd.Series:
+def fitted(values: pd.Series, spec, source: Path | str, first: int) -> pd.Series:
     """Return a column in the type that the signature has for it."""
-    if spec.type.name not in NUMBERS:
-        return values
-    numbers = pd.to_numeric(values, errors="coerce")
-    kind = np.dtype(NUMBERS[spec.type.name])
-    wrong = numbers.isna() & values.notna()
-    what = "is no number"
-    if kind.kind == "i":
-        wrong |= numbers.isna() | (numbers != numbers.round())
-        what = "is no whole number"
+    given = values.notna().to_numpy(bool)
+    if spec.type.name not in TYPES:
+        text = values.astype(str).astype(object)
+        return text.where(given & (text != ""), np.nan)
+    if pd.api.types.is_string_dtype(values.dtype):
+        given = given & ~values.isin(MISSING).to_numpy(bool)
+    what, dtype = TYPES[spec.type.name]
+    found = parsed(values, np.dtype(dtype))
+    wrong = found.isna().to_numpy(bool) & (given | (dtype[:3] in ("int", "boo")))
     if wrong.any():
         where = [str(first + 1 + place) for place in np.flatnonzero(wrong)[:3]]
-        shown = values[wrong].iloc[0]
         raise Refused(
             f"{source}: {spec.name} {what} in {wrong.sum()} rows, as in row {', '.join(where)} "
-            f"({shown!r})."
+            f"({values[wrong].iloc[0]!r})."
         )
-    return numbers.astype(kind)
+    return found.astype(dtype)
 
 
-def scored(rows: pd.DataFrame, model, X: pd.DataFrame, version: str) -> pd.DataFrame:
-    """Return `rows` with what the model says of them, the version and the time (UTC)."""
+def parsed(values: pd.Series, dtype: np.dtype) -> pd.Series:
+    """Return values of a NumPy type, missing where they are none."""
+    if dtype.kind == "M":
+        return pd.to_datetime(values, errors="coerce", format="mixed")
+    if dtype.kind == "b":
+        return values.map(lambda value: TRUTH.get(str(value).lower()))
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    if dtype.kind == "f":
+        return numbers
+    limits = np.iinfo(dtype)
+    whole = (numbers == numbers.round()) & numbers.between(limits.min, limits.max)
+    return numbers.where(whole)
+
+
+def scored(model, X: pd.DataFrame, first: int = 0) -> dict:
+    """Return what `model` says of rows: prediction, and probability where it knows one."""
     try:
-        found = rows.assign(prediction=model.predict(X))
+        answers = {"prediction": model.predict(X)}
         if hasattr(model, "predict_proba"):
-            found["probability"] = model.predict_proba(X).max(axis=1)
-    except ValueError as error:
-        raise Refused(f"The model refuses these rows: {error}") from error
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return found.assign(model_version=version, predicted_at=now)
+            answers["probability"] = model.predict_proba(X).max(axis=1)
+    except (TypeError, ValueError) as error:
+        gaps = [
+            f"{name} is missing in row {first + 1 + int(np.argmax(column.isna()))}"
+            for name, column in X.items()
+            if column.isna().any()
+        ]
+        told = "; ".join([str(error).splitlines()[0], *gaps[:5]])
+        raise Refused(f"The model refuses rows {first + 1} to {first + len(X)}: {told}") from error
+    return answers
 
 
 @contextmanager
@@ -124,19 +170,18 @@ def writing(target: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".predict-") as folder:
             part = Path(folder, target.name)
             writer: list[pq.ParquetWriter] = []
+            with ExitStack() as stack:
 
-            def write(rows: pd.DataFrame) -> None:
-                if target.suffix == ".csv":
-                    rows.to_csv(part, mode="a", index=False, header=not part.exists())
-                    return
-                table = pa.Table.from_pandas(rows, preserve_index=False)
-                if not writer:
-                    writer.append(pq.ParquetWriter(part, table.schema))
-                writer[0].write_table(table)
+                def write(rows: pd.DataFrame) -> None:
+                    if target.suffix == ".csv":
+                        rows.to_csv(part, mode="a", index=False, header=not part.exists())
+                        return
+                    table = pa.Table.from_pandas(rows, preserve_index=False)
+                    if not writer:
+                        writer.append(stack.enter_context(pq.ParquetWriter(part, table.schema)))
+                    writer[0].write_table(table)
 
-            yield write
-            for opened in writer:
-                opened.close()
+                yield write
             if not part.exists():
                 raise Refused("There are no rows to predict.")
             part.replace(target)

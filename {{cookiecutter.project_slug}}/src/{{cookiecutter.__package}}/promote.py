@@ -14,40 +14,41 @@ from .ops import server
 from .train import row_hashes
 
 LINE = "champions"  # tag of the registered model: its champions, one after another
+FEWEST = 20  # held-out rows that the champion has not seen, or there is nothing to compare
 
 
-def promote() -> None:
+def promote(frame: pd.DataFrame | None = None, unopposed: bool = False) -> None:
     """Give the challenger the alias `champion`, or say why not.
 
-    Both are judged on the held-out rows, which neither was trained on.
+    Both are judged on the same held-out rows of `frame` (of `load`, when there is none), which
+    neither was trained on; with `unopposed` a champion that cannot take them is left out.
     Raises `Refused` when the challenger misses a threshold or is no better.
     """
     uri = server.connect()
     import mlflow
 
     hush()
-    frame = load()
-    held_out = split(frame)[1]
-    client = mlflow.MlflowClient()
-    found = {alias: version_of(alias) for alias in ("challenger", "champion")}
-    if not found["challenger"]:
+    frame = load() if frame is None else frame
+    challenger, champion = version_of("challenger"), version_of("champion")
+    if not challenger:
         raise Refused("There is no challenger yet: train one first.")
-    versions = {alias: version for alias, version in found.items() if version}
-    if len(versions) == 2 and len({version.version for version in versions.values()}) == 1:
-        raise Refused(f"Version {found['champion'].version} is the champion already.")
-    for alias, version in versions.items():
-        refuse_leak(alias, version, frame, held_out)
+    if champion and champion.version == challenger.version:
+        raise Refused(f"Version {champion.version} is the champion already.")
+    versions, rows = {"challenger": challenger}, unseen("challenger", challenger, frame)
+    if champion and (common := shared(champion, frame, unopposed)) is not None:
+        versions["champion"], rows = champion, common
 
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(run_name="gate", tags=run_tags() | {"step": "promote"}) as run:
-        results = {alias: judge(alias, version, held_out) for alias, version in versions.items()}
+        results = {alias: judge(alias, version, rows) for alias, version in versions.items()}
         reasons = missed(results)
         mlflow.set_tag("verdict", "refused" if reasons else "promoted")
     print(f"Gate     {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
-    print(table(results).to_string())
+    print(table(results, reasons).to_string())
     if reasons:
-        raise Refused("The challenger is refused, the champion stays. " + " ".join(reasons))
-    crown(client, found, results, run.info.run_id)
+        told = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+        raise Refused(f"The challenger is refused, the champion stays: {told}.")
+    crown(challenger, champion, results, run.info.run_id)
 
 
 def version_of(alias: str):
@@ -62,30 +63,68 @@ def version_of(alias: str):
         raise
 
 
-def refuse_leak(alias: str, version, frame: pd.DataFrame, held_out: pd.DataFrame) -> None:
-    """Refuse to judge a version on held-out rows that it was trained on.
+def unseen(alias: str, version, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the held-out rows of `frame`; refuse when a challenger was trained on any.
 
+    Those that the champion was trained on are left out: the data may have grown since.
     A row that `frame` has several times may be on both sides, as often as it is there.
     """
     import mlflow
 
-    place = f"runs:/{version.run_id}/data/training_rows.txt"
     try:
+        place = f"runs:/{version.run_id}/data/training_rows.txt"
         trained = Counter(mlflow.artifacts.load_text(place).split())
     except mlflow.MlflowException as error:
         raise Refused(
             f"The {alias}, version {version.version}, has no record of its training rows, so it "
             "cannot be judged: train one with this project's train."
         ) from error
-    held, whole = Counter(row_hashes(held_out)), Counter(row_hashes(frame))
-    if leaked := sum(trained[row] + held[row] > whole[row] for row in trained & held):
+    held_out = split(frame)[1]
+    hashes = row_hashes(held_out)
+    held, whole = Counter(hashes), Counter(row_hashes(frame))
+    fresh = [trained[row] + held[row] <= whole[row] or not trained[row] for row in hashes]
+    leaked = len(held_out) - sum(fresh)
+    if leaked and alias == "challenger":
         raise Refused(
             f"{leaked} of the {len(held_out)} held-out rows were among the training rows of the "
-            f"{alias}, version {version.version}: no verdict. Does split() keep them apart?"
+            f"challenger, version {version.version}: no verdict. Does split() keep them apart?"
         )
+    if leaked and sum(fresh) < FEWEST:
+        raise Refused(
+            f"The champion, version {version.version}, was trained on {leaked} of the "
+            f"{len(held_out)} held-out rows, which leaves too few to compare: get new rows."
+        )
+    if leaked:
+        print(f"Judging  on {sum(fresh)} of {len(held_out)} held-out rows: the champion saw others")
+    return held_out[fresh]
 
 
-def judge(alias: str, version, held_out: pd.DataFrame):
+def shared(champion, frame: pd.DataFrame, unopposed: bool) -> pd.DataFrame | None:
+    """Return the held-out rows on which the champion can be judged too.
+
+    Where it cannot be, refuse; or return None when it is to be `unopposed`.
+    """
+    import mlflow
+
+    model = mlflow.models.get_model_info(f"models:/{MODEL}/{champion.version}")
+    lacking = set(model.signature.inputs.input_names() if model.signature else []) - {*frame}
+    try:
+        if lacking:
+            raise Refused(
+                f"The champion, version {champion.version}, needs columns that your data lacks: "
+                f"{', '.join(sorted(lacking)[:5])}."
+            )
+        return unseen("champion", champion, frame)
+    except Refused as reason:
+        if not unopposed:
+            raise Refused(
+                f"{reason} To judge the challenger by its thresholds alone: promote --unopposed."
+            ) from reason
+        print(f"Unopposed: {reason}")
+        return None
+
+
+def judge(alias: str, version, rows: pd.DataFrame):
     """Return MLflow's evaluation of a version on held-out rows, with the metrics of `measure`."""
     import mlflow
 
@@ -93,12 +132,12 @@ def judge(alias: str, version, held_out: pd.DataFrame):
     with mlflow.start_run(run_name=f"{alias}: version {version.version}", nested=True):
         result = mlflow.models.evaluate(
             place,
-            held_out,
+            rows,
             targets=TARGET,
             model_type=TASK,
             evaluator_config={"log_model_explainability": False},
         )
-        X, y = held_out.drop(columns=TARGET), held_out[TARGET]
+        X, y = rows.drop(columns=TARGET), rows[TARGET]
         ours = measure(mlflow.sklearn.load_model(place), X, y)
         mlflow.log_metrics(ours)
         mlflow.set_tags({"version": version.version, "step": "promote"})
@@ -106,8 +145,8 @@ def judge(alias: str, version, held_out: pd.DataFrame):
     return mlflow.models.EvaluationResult(metrics, result.artifacts)
 
 
-def missed(results: dict) -> list[str]:
-    """Return why the challenger is refused, by MLflow's own comparison; nothing when it is not."""
+def missed(results: dict) -> dict[str, str]:
+    """Return why the challenger is refused, by metric and MLflow's own comparison."""
     import mlflow
 
     wanted = {}
@@ -120,21 +159,31 @@ def missed(results: dict) -> list[str]:
     try:
         mlflow.validate_evaluation_results(wanted, results["challenger"], results.get("champion"))
     except mlflow.exceptions.MlflowException as error:
-        return str(error).splitlines()
-    return []
+        return {metric: why for metric in wanted if (why := reason(metric, str(error)))}
+    return {}
 
 
-def table(results: dict) -> pd.DataFrame:
-    """Return the metrics that decide, of both models, beside what is wanted."""
-    names = {PRIMARY[0]: None} | dict.fromkeys(THRESHOLDS)
+def reason(metric: str, told: str) -> str:
+    """Return what MLflow's refusal `told` of a metric, in short; nothing when it said nothing."""
+    lines = [line for line in told.splitlines() if line.startswith(f"Metric {metric} ")]
+    short = ["is no better" if " change " in line else "misses its threshold" for line in lines]
+    return " and ".join(short)
+
+
+def table(results: dict, reasons: dict[str, str]) -> pd.DataFrame:
+    """Return the metrics that decide, of both models, beside what is wanted and what came of it."""
+    names = list({PRIMARY[0]: None} | dict.fromkeys(THRESHOLDS))
     columns = {alias: [result.metrics[name] for name in names] for alias, result in results.items()}
     wanted = [" ".join(map(str, THRESHOLDS.get(name, ("",)))) for name in names]
-    return pd.DataFrame({**columns, "wanted": wanted}, index=list(names)).round(4)
+    verdict = [reasons.get(name, "passes") for name in names]
+    return pd.DataFrame({**columns, "wanted": wanted, "": verdict}, names).round(4)
 
 
-def crown(client, found: dict, results: dict, run_id: str) -> None:
+def crown(challenger, champion, results: dict, run_id: str) -> None:
     """Move the alias `champion` to the challenger and record who, when, from where and why."""
-    challenger, champion = found["challenger"], found["champion"]
+    import mlflow
+
+    client = mlflow.MlflowClient()
     line = recorded(client, champion)
     tags = {
         "promoted_by": getpass.getuser(),

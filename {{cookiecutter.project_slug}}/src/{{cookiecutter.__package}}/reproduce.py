@@ -4,10 +4,12 @@ import ast
 import difflib
 import math
 
+import mlflow
+import pandas as pd
 from mlflow import MlflowClient, MlflowException, artifacts
 
-from .config import Refused, origin, run_tags
-from .train import train
+from .config import EXPERIMENT, Refused, origin, run_tags
+from .train import ROWS, train
 
 TOLERANCE = 1e-6  # relative; a metric of the same code, data and seed is the same number
 
@@ -23,18 +25,23 @@ def reproduce(run_id: str) -> None:
         then = client.get_run(run_id)
     except MlflowException as error:
         raise Refused(f"There is no run {run_id} in this history.") from error
-    params = {name: literal(value) for name, value in then.data.params.items()}
-    if "seed" not in params or "process" not in then.data.tags:
-        raise Refused(f"Run {run_id} was not made by train: there is nothing to do again.")
+    params, seed = parameters(then)
     for line in differences(then):
         print(line)
-    seed = params.pop("seed")
-    again = client.get_run(train(params, seed, register=False))
+    again = client.get_run(train(params, seed, register=False, frame=kept_rows(then)))
     client.set_tag(again.info.run_id, "reproduces", run_id)
     client.set_tag(run_id, "reproduced_by", again.info.run_id)
     if changed := {name for name, _ in datasets(then) ^ datasets(again)}:
         print(f"Data     differs: {', '.join(sorted(changed))}")
     compare(then.data.metrics, again.data.metrics)
+
+
+def parameters(run) -> tuple[dict, int]:
+    """Return the parameters and the seed of a run that `train` made; refuse another one."""
+    params = {name: literal(value) for name, value in run.data.params.items()}
+    if "seed" not in params or "process" not in run.data.tags:
+        raise Refused(f"Run {run.info.run_id} was not made by train: there is nothing to do again.")
+    return params, params.pop("seed")
 
 
 def literal(text: str):
@@ -45,18 +52,29 @@ def literal(text: str):
         return text
 
 
+def kept_rows(run) -> pd.DataFrame | None:
+    """Return the rows that a run kept; None for one that was made from those of `load`."""
+    mlflow.set_experiment(EXPERIMENT)
+    if ROWS in run.data.tags.get("mlflow.loggedArtifacts", ""):
+        return mlflow.load_table(ROWS, run_ids=[run.info.run_id])
+    return None
+
+
 def differences(then) -> list[str]:
     """Return a line for each fact of a run's origin that is another one now."""
     tags, now = then.data.tags, run_tags()
-    facts = {"Commit": "git", "Changes": "git_dirty", "Python": "python"}
+    facts = {"Commit": "git", "Changes": "git_dirty", "Python": "python", "MLflow": "mlflow"}
     lines = [
         f"{what:<8} {tags.get(name)} then, {now.get(name)} now"
         for what, name in facts.items()
         if tags.get(name) != now.get(name)
     ]
-    for name, text in origin().items():
-        old = recorded(then.info.run_id, name)
-        changed = difflib.ndiff(old.splitlines(), text.splitlines())
+    files = artifacts.list_artifacts(run_id=then.info.run_id, artifact_path="origin")
+    texts = origin()
+    for name in sorted({file.path.rpartition("/")[2] for file in files} | {*texts}):
+        changed = difflib.ndiff(
+            recorded(then.info.run_id, name).splitlines(), texts.get(name, "").splitlines()
+        )
         if found := [line for line in changed if line[0] in "+-"]:
             shown = ", ".join(found[:4]) if name == "packages.txt" else f"{len(found)} lines"
             lines.append(f"{name}: {shown}{' ...' if len(found) > 4 else ''} (- then, + now)")

@@ -4,19 +4,25 @@ The answers are those of MLflow's scoring app (`mlflow.pyfunc.scoring_server.ini
 documented as an interface). Around it: the newest champion, bounded requests, and a log.
 """
 
+import asyncio
+import base64
+import io
 import json
 import logging
 import socket
+import sys
 import threading
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from typing import NamedTuple
 
 import mlflow
+import pandas as pd
 import uvicorn
-from mlflow.pyfunc import scoring_server
+from mlflow.pyfunc import PyFuncModel, scoring_server
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -24,10 +30,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from .config import MODEL, ROOT, Refused, setting
+from .predict import fitting, scored
 from .promote import version_of
 
 LOOK_SECONDS = 1
 LARGEST = 32 << 20  # bytes of a request
+LOG = ROOT / "serving" / "predictions"  # and the port: two servers have two logs
 LOG_BYTES, LOG_FILES = 64 << 20, 16  # the log's files, and how many are kept
 
 
@@ -35,6 +43,7 @@ class Loaded(NamedTuple):
     """A version of the model, and the app that answers with it."""
 
     version: str
+    model: PyFuncModel
     app: ASGIApp
 
 
@@ -45,7 +54,7 @@ class Champion:
         if not (version := version_of("champion")):
             raise Refused("There is no champion to serve: promote a version first.")
         self.now = load(version.version)
-        self.trouble = ""
+        self.troubles: dict[str, str] = {}
 
     def follow(self) -> None:
         """Load what the alias names, and let it answer once it does; for ever."""
@@ -56,22 +65,22 @@ class Champion:
                 if version and version.version != self.now.version:
                     self.now = load(version.version)
                     print(f"Serving  version {version.version}", flush=True)
-                self.tell("")
+                self.tell("alias", "")
             except Exception as error:  # whatever it is, the version that answers goes on
-                self.tell(f"version {self.now.version} stays: {str(error)[:300]}")
+                self.tell("alias", f"version {self.now.version} stays: {str(error)[:300]}")
 
-    def tell(self, trouble: str) -> None:
-        """Say what is wrong, once."""
-        if trouble and trouble != self.trouble:
+    def tell(self, about: str, trouble: str) -> None:
+        """Keep what is wrong for `/health`, and say it once."""
+        if trouble and trouble != self.troubles.get(about):
             print(f"Trouble  {trouble}", flush=True)
-        self.trouble = trouble
+        self.troubles[about] = trouble
 
 
 def load(version: str) -> Loaded:
     """Return a version that has answered its own example."""
     model = mlflow.pyfunc.load_model(f"models:/{MODEL}/{version}")
     model.predict(model.input_example)
-    return Loaded(version, scoring_server.init(model))
+    return Loaded(version, model, scoring_server.init(model))
 
 
 def served(champion: Champion, log: logging.Logger | None) -> ASGIApp:
@@ -81,16 +90,19 @@ def served(champion: Champion, log: logging.Logger | None) -> ASGIApp:
         now, ident = champion.now, uuid.uuid4().hex
         headers = {"x-model-version": now.version, "x-prediction-id": ident}
         if request.url.path == "/health":
-            return JSONResponse({"version": now.version, "trouble": champion.trouble}, 200, headers)
+            trouble = "; ".join(filter(None, champion.troubles.values()))
+            return JSONResponse({"version": now.version, "trouble": trouble}, 200, headers)
         if (body := await bounded(request)) is None:
             what = f"A request is limited to {LARGEST >> 20} MB: send fewer rows at once."
             return JSONResponse({"error_code": "BAD_REQUEST", "message": what}, 413, headers)
         response = await ask(now.app, request, body)
-        if log and request.url.path == "/invocations" and response.status_code == 200:
+        if request.url.path == "/invocations":
             kind = request.headers.get("content-type", "")
-            line = {"id": ident, "time": datetime.now(UTC).isoformat(), "version": now.version}
-            line |= {"type": kind, "input": body.decode(), "output": bytes(response.body).decode()}
-            log.info(json.dumps(line))
+            if response.status_code == 200 and log:
+                champion.tell("log", "")
+                log.info(line(ident, now.version, kind, body, bytes(response.body)))
+            elif response.status_code == 400:
+                response = await asyncio.to_thread(explained, response, now.model, kind, body)
         response.headers.update(headers)
         return response
 
@@ -127,15 +139,50 @@ async def ask(app: ASGIApp, request: Request, body: bytes) -> Response:
     return Response(content, parts[0]["status"], headers)
 
 
-def prediction_log() -> logging.Logger:
-    """Return the log of what is served: `serving/predictions.jsonl` and older files beside it."""
-    folder = ROOT / "serving"
-    folder.mkdir(exist_ok=True, mode=0o700)
+def line(ident: str, version: str, kind: str, body: bytes, output: bytes) -> str:
+    """Return the log's line on one request."""
+    binary = kind.startswith(scoring_server.CONTENT_TYPE_PARQUET)
+    given = (base64.b64encode(body) if binary else body).decode()
+    found = {"id": ident, "time": datetime.now(UTC).isoformat(), "version": version}
+    return json.dumps(found | {"type": kind, "input": given, "output": output.decode()})
+
+
+def rows_of(kind: str, given: str) -> pd.DataFrame:
+    """Return the rows of a request as they stand in the log; those of CSV as text."""
+    if kind.startswith(scoring_server.CONTENT_TYPE_CSV):
+        return pd.read_csv(io.StringIO(given), dtype=str, keep_default_na=False)
+    if kind.startswith(scoring_server.CONTENT_TYPE_PARQUET):
+        return pd.read_parquet(io.BytesIO(base64.b64decode(given)))
+    data = {name: part for name, part in json.loads(given).items() if name != "params"}
+    return pd.DataFrame(scoring_server.infer_and_parse_data(data))
+
+
+def explained(response: Response, model, kind: str, body: bytes) -> Response:
+    """Return the answer to a bad request with a message that names the column, if one is wrong."""
+    with suppress(Exception):  # then MLflow's own message stays
+        given = json.loads(line("", "", kind, body, b""))["input"]
+        try:
+            X = fitting(rows_of(kind, given), model.metadata.signature.inputs, "The request")
+            scored(model.get_raw_model(), X)
+        except Refused as error:
+            return JSONResponse({"error_code": "BAD_REQUEST", "message": str(error)}, 400)
+    return response
+
+
+def prediction_log(port: int, champion: Champion) -> logging.Logger:
+    """Return the log of what is served: a file in `serving/`, and older ones beside it."""
+    file = LOG.with_name(f"{LOG.name}-{port}.jsonl")
+    file.parent.mkdir(exist_ok=True, mode=0o700)
     log = logging.getLogger("predictions")
     log.setLevel(logging.INFO)
     log.propagate = False
-    file = folder / "predictions.jsonl"
-    log.addHandler(RotatingFileHandler(file, "a", LOG_BYTES, LOG_FILES, "utf-8"))
+    handler = RotatingFileHandler(file, "a", LOG_BYTES, LOG_FILES, "utf-8")
+    handler.handleError = lambda record: champion.tell(  # type: ignore[method-assign]
+        "log", f"the log cannot be written: {sys.exc_info()[1]}"
+    )
+    log.addHandler(handler)
+    if file.stat().st_size and not file.read_bytes().endswith(b"\n"):
+        log.info("")  # ends a line that a crash has cut
     return log
 
 
@@ -148,7 +195,7 @@ def serve(port: int, keep: bool) -> None:
     with listener:
         champion = Champion()
         threading.Thread(target=champion.follow, daemon=True).start()
-        app = served(champion, prediction_log() if keep else None)
+        app = served(champion, prediction_log(port, champion) if keep else None)
         uri = f"http://127.0.0.1:{port}/invocations"
         print(f"Serving  version {champion.now.version} at {uri}", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

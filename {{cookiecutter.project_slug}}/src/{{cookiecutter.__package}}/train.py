@@ -11,11 +11,20 @@ from .data import TARGET, load, split
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
 
+# Rows that a run keeps: all, where they are not those of `load`; some held-out ones, for `monitor`.
+ROWS, REFERENCE, MOST = "data/rows.parquet", "data/reference.parquet", 5000
 
-def train(changes: dict | None = None, seed: int = 0, register: bool = True) -> str:
+
+def train(
+    changes: dict | None = None,
+    seed: int = 0,
+    register: bool = True,
+    frame: pd.DataFrame | None = None,
+) -> str:
     """Fit the model with `PARAMS` and your `changes`, track the run, register the version.
 
-    `seed` sets NumPy's and Python's generators, which scikit-learn follows. Returns the run's id.
+    `seed` sets NumPy's and Python's generators, which scikit-learn follows; a `frame` replaces the
+    rows of `load`, and is kept with the run. Returns the run's id.
     Raises `Refused` when the project's server does not run or a parameter does not fit.
     """
     uri = server.connect()
@@ -23,12 +32,14 @@ def train(changes: dict | None = None, seed: int = 0, register: bool = True) -> 
 
     hush()
     params = PARAMS | (changes or {})
-    training, held_out = split(load())
+    training, held_out = split(load() if frame is None else frame)
     mlflow.set_experiment(EXPERIMENT)
     with mlflow.start_run(tags=run_tags()) as run:
         print(f"Training on {len(training)} rows ...", flush=True)
         mlflow.log_params(params | {"seed": seed})
         log_data(training, "training")
+        if frame is not None:
+            mlflow.log_table(frame, ROWS)
         model = fit(params, seed, training, changes)
         logged, metrics = log_results(model, params, held_out)
         for name, text in origin().items():
@@ -78,6 +89,7 @@ def log_results(model, params: dict, rows: pd.DataFrame):
 
     X, y = rows.drop(columns=TARGET), rows[TARGET]
     dataset = log_data(rows, "testing")
+    mlflow.log_table(rows.sample(min(len(rows), MOST), random_state=0), REFERENCE)
     for name, figure in plots(model, X, y).items():
         mlflow.log_figure(figure, f"plots/{name}.png")
     logged = log_model(model, params, X)
