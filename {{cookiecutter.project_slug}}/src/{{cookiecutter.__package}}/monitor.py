@@ -1,9 +1,6 @@
 """Drift and live quality: what was served, or a file, against the reference logged at training.
 
-A column of numbers is compared by the two-sample Kolmogorov-Smirnov test, one of categories by the
-chi-squared test, text by its length, missing values by Fisher's exact test; their p-values are
-multiplied by the number of tests (Bonferroni). Each report is a run; the run above the reports of
-a version has their metrics as curves over time.
+Each report is a run; the run above all reports on a version has their metrics as curves over time.
 """
 
 import base64
@@ -13,16 +10,18 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlflow
 import numpy as np
 import pandas as pd
+import typer
 from matplotlib.figure import Figure
 from scipy import stats
 
 from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, run_tags
 from .data import TARGET
+from .drift import ALPHA, DISTANCE, compare, draw
 from .model import PRIMARY, TASK, measure
 from .ops import server
 from .predict import chunks, fitting, scored
@@ -31,22 +30,18 @@ from .reproduce import parameters
 from .serve import LOG, rows_of
 from .train import REFERENCE, train
 
-ALPHA = 0.01  # at most so many of the reports on data that does not drift say drift; decay likewise
-DISTANCE = 0.05  # a smaller change is none: from 0, the same distribution, to 1
-ROWS = 1000  # a report is about the newest rows
+ROWS = 1000  # a report is about the newest rows that were served
 FEWEST, TO_TRAIN = 50, 200  # rows, to say something and to train on
-CATEGORIES = 10  # numbers with no more values than this are categories
-RESAMPLES = 50
+RESAMPLES = 30
 STYLE = """body { font: 15px sans-serif; margin: 2em; max-width: 60em } img { max-width: 100% }
 td, th { padding: 2px 12px; text-align: right } tr:nth-child(even) { background: #f2f2f2 }"""
 
 
 class Watched(NamedTuple):
-    """The champion, its reference, and what came in: features, with labels where they arrived."""
+    """A version, its reference, and what came in: features, and those rows whose label arrived."""
 
-    version: str
-    model: object
-    promoted: dict[str, float]
+    version: Any
+    model: Any
     reference: pd.DataFrame
     live: pd.DataFrame
     labelled: pd.DataFrame
@@ -55,8 +50,8 @@ class Watched(NamedTuple):
 def monitor(source: Path | None = None, labels: Path | None = None, retrain: bool = False) -> None:
     """Report drift, and live quality where there are labels, as a run; say the verdict.
 
-    About the newest rows that the champion has served, or the rows of `source`. `labels` has the
-    target, and the `id` of a prediction (with `row`, from 0, where a request had several).
+    About the newest rows that the champion has served, or the rows of the file `source`. `labels`
+    has the target and the `id` of each prediction, and `row`, from 0, for requests of several.
     With `retrain`, drift or decay trains on the labelled rows and puts the result before the gate.
     Raises `Refused` when there is nothing, or too little, to compare.
     """
@@ -67,145 +62,120 @@ def monitor(source: Path | None = None, labels: Path | None = None, retrain: boo
     if not champion:
         raise Refused("There is no champion to monitor: promote a version first.")
     watched = watch(champion, source, labels)
-    if retrain and len(watched.labelled) < TO_TRAIN:
-        raise Refused(
-            f"--retrain learns from labels, at least {TO_TRAIN}; there are "
-            f"{len(watched.labelled)}: name more with --labels FILE."
-        )
-    drift, quality = drifts(watched), qualities(watched)
+    lessons = lessons_of(watched) if retrain else None
+    old = answered(watched.model, watched.reference.drop(columns=TARGET))
+    new = answered(watched.model, watched.live)
+    drift, quality = compare(old, new), qualities(watched)
     verdict = judgement(drift, quality)
-    run = report(watched, drift, quality, verdict)
+    info = report(watched, drift, quality, verdict, draw(old, new, drift))
     print(drift.head(5)[["kind", "distance", "p", "drift"]].round(4).to_string())
     if quality is not None:
-        print(quality.round(4).to_string())
-    print(f"Report   {uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts{VIEW}")
-    print(f"Verdict  on version {champion.version}, {len(watched.live)} rows: {verdict}")
-    if retrain and verdict == "stable":
-        print("Nothing has to be learned: not retrained.")
-    elif retrain:
-        learn(champion, watched, run.run_id)
+        print(quality.round(4).to_string(na_rep=""))
+    page = f"runs/{info.run_id}/artifacts/report.html{VIEW}"
+    print(f"Report   {uri}/#/experiments/{info.experiment_id}/{page}")
+    print(f"Verdict  on {len(watched.live)} rows of version {champion.version}: {verdict}")
+    if lessons is None:
+        return
+    if verdict == "stable":
+        print("There is nothing to learn: not retrained.")
+        return
+    learn(champion, lessons, info.run_id)
 
 
 # What came in
 
 
-def watch(champion, source: Path | None, labels: Path | None) -> Watched:
-    """Return the champion and what it is asked now, in the types of its signature."""
-    place = f"models:/{MODEL}/{champion.version}"
+def watch(version, source: Path | None, labels: Path | None) -> Watched:
+    """Return a version and what it is asked now, in the types of its signature."""
+    place = f"models:/{MODEL}/{version.version}"
     inputs = mlflow.models.get_model_info(place).signature.inputs
     try:
-        reference = mlflow.load_table(REFERENCE, run_ids=[champion.run_id])
+        reference = mlflow.load_table(REFERENCE, run_ids=[version.run_id])
     except mlflow.MlflowException as error:
         raise Refused(
-            f"The champion, version {champion.version}, has no reference to compare with: "
+            f"The champion, version {version.version}, has no reference to compare with: "
             "train one with this project's train, and promote it."
         ) from error
-    known = answers_of(labels, reference) if labels else None
-    what = source or "What was served"
-    rows = filed(source) if source else served(champion.version, known)
-    rows = rows.loc[~rows.index.duplicated(keep="last")]
+    known = labels_of(labels, reference) if labels else None
+    rows, what = (filed(source), source) if source else (served(version.version, known), "The log")
+    if known is None and source and TARGET in rows:
+        known = targets(rows, reference, source)
     X = fitting(rows, inputs, what)
-    newest = X if source else X.tail(ROWS)
     if len(X) < FEWEST:
         raise Refused(
-            f"{what} has {len(X)} rows for the champion, version {champion.version}: at least "
+            f"{what} has {len(X)} rows for the champion, version {version.version}: at least "
             f"{FEWEST} are needed to say something."
         )
-    if known is None and TARGET in rows:
-        known = targets(rows, reference, what)
-    if known is None:
-        known = pd.Series(name=TARGET, dtype=object, index=X.index[:0])
-    elif sum(X.index.isin(known.index)) < FEWEST:
+    labelled = X.join(known, how="inner") if known is not None else X.head(0)
+    if known is not None and len(labelled) < FEWEST:
         raise Refused(
-            f"{sum(X.index.isin(known.index))} rows of version {champion.version} have a label in "
-            f"{labels or source}: at least {FEWEST} are needed. Is `id` the x-prediction-id?"
+            f"{labels or source} labels {len(labelled)} rows of version {version.version}: at "
+            f"least {FEWEST} are needed. `id` is the header x-prediction-id of each answer."
         )
-    promoted = json.loads(champion.tags.get("metrics_of_challenger", "{}"))
-    model = mlflow.sklearn.load_model(place)
     old = fitting(reference, inputs, "The reference").assign(**{TARGET: reference[TARGET]})
-    return Watched(champion.version, model, promoted, old, newest, X.join(known, how="inner"))
+    live = X if source else X.tail(ROWS)
+    return Watched(version, mlflow.sklearn.load_model(place), old, live, labelled)
 
 
 def served(version: str, labels: pd.Series | None) -> pd.DataFrame:
-    """Return the newest `ROWS` rows that a version has served, and all that have `labels`.
+    """Return the newest rows that a version has served, and all that have `labels`.
 
     They are indexed by the id of the prediction and the row in its request, the newest last.
     """
     wanted = set() if labels is None else set(labels.index.get_level_values("id"))
-    found: list[pd.DataFrame] = []
+    keys: list[tuple[str, int]] = []
+    rows: list[dict] = []
     for record in records():
-        if record["version"] != version:
-            continue
-        if record["id"] in wanted or sum(map(len, found)) < ROWS:
-            wanted.discard(record["id"])
-            rows = rows_of(record["type"], record["input"])
-            index = pd.MultiIndex.from_product([[record["id"]], range(len(rows))])
-            found.append(rows.set_axis(index.set_names(["id", "row"])))
-        elif not wanted:
+        if len(rows) >= ROWS and not wanted:
             break
-    if not found:
+        if record["version"] == version and (len(rows) < ROWS or record["id"] in wanted):
+            found = rows_of(record["type"], record["input"])
+            keys += [(record["id"], row) for row in reversed(range(len(found)))]
+            rows += found[::-1]
+            wanted.discard(record["id"])
+    if not rows:
         raise Refused(
             f"The champion, version {version}, has served nothing yet: ask `serve`, or name a file."
         )
-    return pd.concat(found[::-1])
+    return pd.DataFrame(rows, pd.MultiIndex.from_tuples(keys, names=["id", "row"])).iloc[::-1]
 
 
 def records() -> Iterator[dict]:
-    """Yield what the log of served predictions has, the newest first."""
-    files = sorted(LOG.parent.glob(f"{LOG.stem}*"), key=lambda file: file.stat().st_mtime)
+    """Yield what the logs of served predictions have, the newest first."""
+    files = sorted(LOG.parent.glob(f"{LOG.name}*"), key=lambda file: file.stat().st_mtime)
     for file in reversed(files):
         for line in reversed(file.read_text("utf-8").split("\n")):
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:  # the end of the file, or cut by a crash
+            except json.JSONDecodeError:  # the end of the file, or what a crash has cut
                 continue
 
 
 def filed(source: Path) -> pd.DataFrame:
     """Return the rows of a file, indexed by its columns `id` and `row` where it has them."""
     rows = pd.concat([rows for rows, _ in chunks(source)] or [pd.DataFrame()], ignore_index=True)
-    index = [rows.get("id", pd.Series(rows.index)).astype(str).str.strip(), rows.get("row", 0)]
-    numbers = pd.to_numeric(pd.Series(index[1], rows.index), errors="coerce").fillna(-1)
-    return rows.set_axis(
-        pd.MultiIndex.from_arrays([index[0], numbers.astype(int)], names=["id", "row"])
-    )
+    ids = rows["id"].astype(str).str.strip() if "id" in rows else rows.index
+    places = pd.to_numeric(rows["row"], errors="coerce") if "row" in rows else [0] * len(rows)
+    rows.index = pd.MultiIndex.from_arrays([ids, places], names=["id", "row"])
+    return rows[~rows.index.duplicated(keep="last")]
 
 
-def answers_of(labels: Path, reference: pd.DataFrame) -> pd.Series:
+def labels_of(labels: Path, reference: pd.DataFrame) -> pd.Series:
     """Return the labels of a file, by the id and the row of their predictions."""
     rows = filed(labels)
-    if lacking := {"id", TARGET} - {*rows}:
-        raise Refused(f"{labels} lacks the column {', '.join(sorted(lacking))}.")
-    return targets(rows[~rows.index.duplicated(keep="last")], reference, labels)
+    if lacking := sorted({"id", TARGET} - {*rows}):
+        raise Refused(f"{labels} lacks the column {' and '.join(lacking)}.")
+    return targets(rows, reference, labels)
 
 
-def targets(rows: pd.DataFrame, reference: pd.DataFrame, source: Path | str) -> pd.Series:
+def targets(rows: pd.DataFrame, reference: pd.DataFrame, source: Path) -> pd.Series:
     """Return the target of those `rows` that have one, in the type of the reference's."""
     known = rows[rows[TARGET].notna() & (rows[TARGET].astype(str) != "")]
     inputs = mlflow.models.infer_signature(reference[[TARGET]]).inputs
     return fitting(known, inputs, source)[TARGET].astype(reference[TARGET].dtype)
 
 
-# Drift
-
-
-def drifts(watched: Watched) -> pd.DataFrame:
-    """Return how far each column and the predictions moved; those that drift first."""
-    old, new = (
-        with_answers(watched.model, rows)
-        for rows in (watched.reference.drop(columns=TARGET), watched.live)
-    )
-    found = pd.DataFrame({name: moved(old[name], new[name]) for name in old}).T
-    found = found.infer_objects()
-    tests = found[["p", "p_missing"]].count().sum()
-    found[["p", "p_missing"]] = (found[["p", "p_missing"]] * tests).clip(upper=1)
-    gap = (found["missing_now"] - found["missing_then"]).abs()
-    values = (found["p"] < ALPHA) & (found["distance"] >= DISTANCE)
-    found["drift"] = values | (found["p_missing"] < ALPHA) & (gap >= DISTANCE)
-    return found.sort_values(["drift", "distance"], ascending=False)
-
-
-def with_answers(model, X: pd.DataFrame) -> pd.DataFrame:
+def answered(model, X: pd.DataFrame) -> pd.DataFrame:
     """Return `X` with what `model` answers, as columns of their own."""
     answers = scored(model, X)
     if TASK == "classifier":
@@ -213,91 +183,41 @@ def with_answers(model, X: pd.DataFrame) -> pd.DataFrame:
     return X.assign(**answers)
 
 
-def moved(old: pd.Series, new: pd.Series) -> dict:
-    """Return how far the values of a column moved, and how likely that is by chance.
-
-    The distance is the largest difference between the shares that the two have of any values (of
-    any interval of the form "at most x", for numbers): between 0 and 1.
-    """
-    then, now = old.dropna(), new.dropna()
-    sort = kind(pd.concat([then, now]))
-    found = {"kind": sort, "distance": 0.0, "p": np.nan, "p_missing": np.nan, "unseen": np.nan}
-    if sort == "category":
-        found["unseen"] = float((~now.isin(then.unique())).mean()) if len(now) else 0.0
-    if len(then) and len(now) and sort != "date":
-        found["distance"], found["p"] = TESTS[sort](then, now)
-    gaps, sizes = ([f(part) for part in (old, new)] for f in (lambda v: int(v.isna().sum()), len))
-    if any(gaps):
-        whole = [size - gap for size, gap in zip(sizes, gaps, strict=True)]
-        found["p_missing"] = stats.fisher_exact([gaps, whole]).pvalue
-    shares = [gap / size for size, gap in zip(sizes, gaps, strict=True)]
-    return found | {"missing_then": shares[0], "missing_now": shares[1]}
-
-
-def kind(values: pd.Series) -> str:
-    """Return what a column holds: number, category, text or date (which moves by itself)."""
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return "date"
-    count = values.nunique()
-    if pd.api.types.is_numeric_dtype(values) and values.dtype != bool:
-        return "number" if count > CATEGORIES else "category"
-    return "text" if count > max(CATEGORIES, len(values) / 2) else "category"
-
-
-def numbers(then: pd.Series, now: pd.Series) -> tuple[float, float]:
-    """Return distance and p-value of the two-sample Kolmogorov-Smirnov test."""
-    result = stats.ks_2samp(then, now)
-    return float(result.statistic), float(result.pvalue)
-
-
-def lengths(then: pd.Series, now: pd.Series) -> tuple[float, float]:
-    """Return distance and p-value of the lengths of texts."""
-    return numbers(then.astype(str).str.len(), now.astype(str).str.len())
-
-
-def categories(then: pd.Series, now: pd.Series) -> tuple[float, float]:
-    """Return total variation distance, and p-value of the chi-squared test.
-
-    Categories that are expected fewer than 5 times count as one (Cochran's rule).
-    """
-    counts = pd.DataFrame({"then": then.value_counts(), "now": now.value_counts()}).fillna(0)
-    distance = (counts / counts.sum()).diff(axis=1)["now"].abs().sum() / 2
-    rare = counts.sum(axis=1) * min(len(then), len(now)) / (len(then) + len(now)) < 5
-    whole = counts[~rare]
-    if rare.any():
-        whole = pd.concat([whole, counts[rare].sum().to_frame().T])
-    p = stats.chi2_contingency(whole, correction=False).pvalue if len(whole) > 1 else 1.0
-    return float(distance), float(p)
-
-
-TESTS = {"number": numbers, "text": lengths, "category": categories}
-
-
-# Quality
+# What it is worth
 
 
 def qualities(watched: Watched) -> pd.DataFrame | None:
-    """Return the metrics at promotion and now, and how likely the primary's loss is by chance."""
+    """Return the metrics at promotion and now; `p` says how likely a loss is by chance.
+
+    It is that of the primary metric, whose sampling error is that of both sets of rows.
+    """
     if watched.labelled.empty:
         return None
-    (then, spread_then), (now, spread_now) = (
-        measured(watched.model, rows) for rows in (watched.reference, watched.labelled)
-    )
-    then = {name: watched.promoted.get(name, value) for name, value in then.items()}
+    steps = 2 * (1 + RESAMPLES)
+    with typer.progressbar(length=steps, label="Measuring") as bar:
+        (then, error_then), (now, error_now) = (
+            measured(watched.model, rows, bar) for rows in (watched.reference, watched.labelled)
+        )
+    promoted = json.loads(watched.version.tags.get("metrics_of_challenger", "{}"))
+    then = {name: promoted.get(name, value) for name, value in then.items()}
     found = pd.DataFrame({"promoted": then, "live": now})
     name, direction = PRIMARY
     loss = (then[name] - now[name]) * (1 if direction == "maximize" else -1)
-    spread = np.hypot(spread_then, spread_now)
-    found.loc[name, "p"] = stats.norm.sf(loss / spread) if spread else float(loss <= 0)
+    error = float(np.hypot(error_then, error_now)) or 1e-12
+    found.loc[name, "p"] = stats.norm.sf(loss / error)
     return found
 
 
-def measured(model, rows: pd.DataFrame) -> tuple[dict[str, float], float]:
-    """Return the metrics on `rows`, and the primary's standard error, by resampling (bootstrap)."""
+def measured(model, rows: pd.DataFrame, bar) -> tuple[dict[str, float], float]:
+    """Return the metrics on `rows`, and the primary's standard error (bootstrap, Efron 1979)."""
     generator = np.random.default_rng(0)
-    draws = [rows.iloc[generator.integers(len(rows), size=len(rows))] for _ in range(RESAMPLES)]
-    whole, *others = (measure(model, X.drop(columns=TARGET), X[TARGET]) for X in [rows, *draws])
-    return whole, float(np.nanstd([one[PRIMARY[0]] for one in others], ddof=1))
+    found = []
+    for draw_again in range(1 + RESAMPLES):
+        places = generator.integers(len(rows), size=len(rows)) if draw_again else slice(None)
+        drawn = rows.iloc[places]
+        found.append(measure(model, drawn.drop(columns=TARGET), drawn[TARGET]))
+        bar.update(1)
+    return found[0], float(np.nanstd([one[PRIMARY[0]] for one in found[1:]], ddof=1))
 
 
 def judgement(drift: pd.DataFrame, quality: pd.DataFrame | None) -> str:
@@ -307,104 +227,81 @@ def judgement(drift: pd.DataFrame, quality: pd.DataFrame | None) -> str:
     return " and ".join(said) or "stable"
 
 
-def learn(champion, watched: Watched, report_id: str) -> None:
-    """Train as the champion was, on the labelled rows alone, and put the result before the gate."""
+def lessons_of(watched: Watched) -> pd.DataFrame:
+    """Return the labelled rows to train on, each once, in the types of the reference."""
     kinds = watched.reference.dtypes[[*watched.labelled]]
-    frame = watched.labelled.astype(kinds).drop_duplicates().reset_index(drop=True)
+    rows = watched.labelled.astype(kinds).drop_duplicates().reset_index(drop=True)
+    if len(rows) < TO_TRAIN:
+        raise Refused(
+            f"--retrain learns from labels: there are {len(rows)} different rows with one, and at "
+            f"least {TO_TRAIN} are needed. Name them with --labels FILE."
+        )
+    return rows
+
+
+def learn(champion, rows: pd.DataFrame, report_id: str) -> None:
+    """Train as the champion was, on labelled rows alone, and put the result before the gate."""
     params, seed = parameters(mlflow.get_run(champion.run_id))
-    run_id = train(params, seed, frame=frame)
+    run_id = train(params, seed, frame=rows)
     mlflow.MlflowClient().set_tag(run_id, "retrained_after", report_id)
-    promote(frame)
+    promote(rows)
 
 
 # The report
 
 
-def report(watched: Watched, drift: pd.DataFrame, quality: pd.DataFrame | None, verdict: str):
+def report(watched: Watched, drift: pd.DataFrame, quality, verdict: str, pictures: list[Figure]):
     """Log a report as a run, and its metrics to the run above it; return the report's info."""
+    version = watched.version.version
     metrics = {"drifting": float(drift["drift"].mean()), "rows": float(len(watched.live))}
     for name, row in drift.iterrows():
         safe = re.sub(r"[^\w\-. :]", "_", str(name))
-        metrics |= {f"drift/{safe}": row["distance"], f"missing/{safe}": row["missing_now"]}
-        if not np.isnan(row["unseen"]):
-            metrics[f"unseen/{safe}"] = row["unseen"]
+        found = {"drift": row["distance"], "missing": row["missing"], "unseen": row["unseen"]}
+        metrics |= {f"{what}/{safe}": share for what, share in found.items() if share == share}
     if quality is not None:
         metrics |= {f"live/{name}": value for name, value in quality["live"].items()}
-    above = curves(watched.version)
-    step = len(mlflow.MlflowClient().get_metric_history(above, "rows"))
-    tags = run_tags() | {"step": "monitor", "version": watched.version, "verdict": verdict}
-    name = f"report {step + 1}"
+    above = run_above(version)
+    step = len(mlflow.MlflowClient().get_metric_history(above, "rows")) + 1
+    tags = run_tags() | {"step": "monitor", "version": version, "verdict": verdict}
+    name = f"report {step} on version {version}"
     with mlflow.start_run(run_name=name, tags=tags, parent_run_id=above, nested=True) as run:
         mlflow.log_metrics(metrics)
-        mlflow.log_text(page(watched, drift, quality, verdict), "report.html")
+        mlflow.log_text(page(watched, drift, quality, verdict, pictures), "report.html")
     mlflow.log_metrics(metrics, step=step, run_id=above)
     return run.info
 
 
-def curves(version: str) -> str:
+def run_above(version: str) -> str:
     """Return the id of the run that is above the reports on a version."""
     wanted = f"tags.monitors = '{version}'"
-    found = mlflow.search_runs(filter_string=wanted, output_format="list")
-    if found:
+    if found := mlflow.search_runs(filter_string=wanted, output_format="list"):
         return found[0].info.run_id
     tags = {"monitors": version, "step": "monitor"}
     with mlflow.start_run(run_name=f"monitoring of version {version}", tags=tags) as run:
         return run.info.run_id
 
 
-def page(watched: Watched, drift: pd.DataFrame, quality: pd.DataFrame | None, verdict: str) -> str:
+def page(watched: Watched, drift: pd.DataFrame, quality, verdict: str, pictures) -> str:
     """Return the report as a page that needs no other file."""
-    tables = [] if quality is None else ["<h2>Quality</h2>", quality.to_html(border=0, na_rep="")]
-    tables += ["<h2>Columns</h2>", drift.to_html(border=0, float_format="%.4f", na_rep="")]
-    pictures = [f'<img src="data:image/png;base64,{png(f)}">' for f in drawn(watched, drift)]
-    return f"""<!doctype html><meta charset="utf-8"><title>{html.escape(verdict)}</title>
-<style>{STYLE}</style>
-<h1>{html.escape(MODEL)}, version {watched.version}: {html.escape(verdict)}</h1>
-<p>{len(watched.live)} rows against {len(watched.reference)} held-out ones;
-{len(watched.labelled)} have a label. Drift is a p-value below {ALPHA}, after correction for
-{len(drift)} columns, and a distance of at least {DISTANCE}.</p>
-{"".join(pictures)}
-{"".join(tables)}
+    shown = [f'<img src="data:image/png;base64,{png(picture)}">' for picture in pictures]
+    tables = {"Quality": quality, "Columns": drift}
+    shown += [
+        f"<h2>{title}</h2>{table.to_html(border=0, float_format='%.4f', na_rep='')}"
+        for title, table in tables.items()
+        if table is not None
+    ]
+    title = html.escape(f"{MODEL}, version {watched.version.version}: {verdict}")
+    return f"""<!doctype html><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
+<h1>{title}</h1>
+<p>{len(watched.live)} rows against {len(watched.reference)} held-out ones of the training run;
+{len(watched.labelled)} rows have a label. Drift: p below {ALPHA}, corrected for the number of
+tests, and a distance of at least {DISTANCE}.</p>
+{"".join(shown)}
 """
 
 
-def png(figure: Figure) -> str:
-    """Return a figure as text for a page."""
+def png(picture: Figure) -> str:
+    """Return a picture as text for a page."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=90)
+    picture.savefig(file, format="png", dpi=90)
     return base64.b64encode(file.getvalue()).decode()
-
-
-def drawn(watched: Watched, drift: pd.DataFrame) -> list[Figure]:
-    """Return pictures: how far columns moved, and the values of those that moved most."""
-    top = drift.head(20)[::-1]
-    bars = Figure(figsize=(8, 1 + len(top) / 4), layout="constrained")
-    axis = bars.subplots()
-    axis.barh(top.index, top["distance"], color=np.where(top["drift"], "tab:red", "tab:gray"))
-    axis.set(xlim=(0, 1), xlabel="distance from the reference (red: drift)")
-    grid = Figure(figsize=(8, 5), layout="constrained")
-    old, new = (
-        with_answers(watched.model, rows)
-        for rows in (watched.reference.drop(columns=TARGET), watched.live)
-    )
-    for axis, (name, row) in zip(grid.subplots(2, 3).flat, drift.iterrows(), strict=False):
-        draw(axis, row["kind"], old[name].dropna(), new[name].dropna())
-        axis.set_title(name, fontsize=9)
-    grid.axes[0].legend(["reference", "now"])
-    return [bars, grid]
-
-
-def draw(axis, sort: str, old: pd.Series, new: pd.Series) -> None:
-    """Draw the shares that two columns have of each value, or of each interval."""
-    if sort == "text":
-        old, new = old.astype(str).str.len(), new.astype(str).str.len()
-    if sort == "category":
-        shares = [part.astype(str).value_counts(normalize=True) for part in (old, new)]
-        both = pd.concat(shares, axis=1).fillna(0).iloc[:10]
-        for place, values in zip((-0.2, 0.2), both.T.to_numpy(), strict=True):
-            axis.bar(np.arange(len(both)) + place, values, 0.4)
-        axis.set_xticks(range(len(both)), both.index, fontsize=7)
-        return
-    edges = np.histogram_bin_edges(pd.concat([old, new]), 20)
-    for part in (old, new):
-        axis.hist(part, edges, weights=np.full(len(part), 1 / max(len(part), 1)), alpha=0.6)

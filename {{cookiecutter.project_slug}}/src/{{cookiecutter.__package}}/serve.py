@@ -6,6 +6,7 @@ documented as an interface). Around it: the newest champion, bounded requests, a
 
 import asyncio
 import base64
+import csv
 import io
 import json
 import logging
@@ -100,7 +101,9 @@ def served(champion: Champion, log: logging.Logger | None) -> ASGIApp:
             kind = request.headers.get("content-type", "")
             if response.status_code == 200 and log:
                 champion.tell("log", "")
-                log.info(line(ident, now.version, kind, body, bytes(response.body)))
+                found = {"id": ident, "time": datetime.now(UTC).isoformat(), "version": now.version}
+                given, told = text_of(kind, body), bytes(response.body).decode()
+                log.info(json.dumps(found | {"type": kind, "input": given, "output": told}))
             elif response.status_code == 400:
                 response = await asyncio.to_thread(explained, response, now.model, kind, body)
         response.headers.update(headers)
@@ -139,30 +142,32 @@ async def ask(app: ASGIApp, request: Request, body: bytes) -> Response:
     return Response(content, parts[0]["status"], headers)
 
 
-def line(ident: str, version: str, kind: str, body: bytes, output: bytes) -> str:
-    """Return the log's line on one request."""
+def text_of(kind: str, body: bytes) -> str:
+    """Return the body of a request as text; that of Parquet in base 64."""
     binary = kind.startswith(scoring_server.CONTENT_TYPE_PARQUET)
-    given = (base64.b64encode(body) if binary else body).decode()
-    found = {"id": ident, "time": datetime.now(UTC).isoformat(), "version": version}
-    return json.dumps(found | {"type": kind, "input": given, "output": output.decode()})
+    return (base64.b64encode(body) if binary else body).decode()
 
 
-def rows_of(kind: str, given: str) -> pd.DataFrame:
-    """Return the rows of a request as they stand in the log; those of CSV as text."""
+def rows_of(kind: str, given: str) -> list[dict]:
+    """Return the rows of a request from what `text_of` makes of it; CSV's values are text."""
     if kind.startswith(scoring_server.CONTENT_TYPE_CSV):
-        return pd.read_csv(io.StringIO(given), dtype=str, keep_default_na=False)
+        return list(csv.DictReader(io.StringIO(given)))
     if kind.startswith(scoring_server.CONTENT_TYPE_PARQUET):
-        return pd.read_parquet(io.BytesIO(base64.b64decode(given)))
-    data = {name: part for name, part in json.loads(given).items() if name != "params"}
-    return pd.DataFrame(scoring_server.infer_and_parse_data(data))
+        return pd.read_parquet(io.BytesIO(base64.b64decode(given))).to_dict("records")
+    data = json.loads(given)
+    if split := data.get("dataframe_split"):
+        return [dict(zip(split["columns"], row, strict=True)) for row in split["data"]]
+    if "inputs" in data:  # column by column
+        return pd.DataFrame(data["inputs"]).to_dict("records")
+    return data.get("dataframe_records") or data["instances"]
 
 
 def explained(response: Response, model, kind: str, body: bytes) -> Response:
     """Return the answer to a bad request with a message that names the column, if one is wrong."""
     with suppress(Exception):  # then MLflow's own message stays
-        given = json.loads(line("", "", kind, body, b""))["input"]
+        rows = pd.DataFrame(rows_of(kind, text_of(kind, body)))
         try:
-            X = fitting(rows_of(kind, given), model.metadata.signature.inputs, "The request")
+            X = fitting(rows, model.metadata.signature.inputs, "The request")
             scored(model.get_raw_model(), X)
         except Refused as error:
             return JSONResponse({"error_code": "BAD_REQUEST", "message": str(error)}, 400)
