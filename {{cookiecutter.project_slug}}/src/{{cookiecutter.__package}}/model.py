@@ -14,8 +14,7 @@ PRIMARY = ("roc_auc", "maximize")
 THRESHOLDS = {"roc_auc": (">=", 0.95), "recall": (">=", 0.85)}
 
 # Models are stored as skops, not as pickle: loading one makes no types but those that skops knows
-# and these. Both were read: a column's data type, and the nodes of a tree, which are numbers only
-# (a forged file could crash the process with them, so load models of your own history only).
+# and these. Both were read: a column's data type, and the nodes of a tree, which are numbers only.
 TRUSTED_TYPES = ["numpy.dtype", "sklearn.tree._tree.Tree"]
 
 

@@ -11,21 +11,16 @@ from .data import TARGET, load, split
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
 
-# Rows that a run keeps: all, where they are not those of `load`; some held-out ones, for `monitor`.
-ROWS, REFERENCE, MOST = "data/rows.parquet", "data/reference.parquet", 5000
+ROWS = "data/rows.parquet"  # kept by a run whose rows are not those of `load`
+REFERENCE, MOST = "data/reference.parquet", 5000  # held-out rows that `monitor` compares with
 
 
-def train(
-    changes: dict | None = None,
-    seed: int = 0,
-    register: bool = True,
-    frame: pd.DataFrame | None = None,
-) -> str:
+def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None) -> str:
     """Fit the model with `PARAMS` and your `changes`, track the run, register the version.
 
-    `seed` sets NumPy's and Python's generators, which scikit-learn follows; a `frame` replaces the
-    rows of `load`, and is kept with the run. Returns the run's id.
-    Raises `Refused` when the project's server does not run or a parameter does not fit.
+    `changes` are parameters by name; `seed` sets NumPy's and Python's generators, which
+    scikit-learn follows; a `frame` replaces the rows of `load`, and is kept with the run.
+    Returns the run's id. Raises `Refused` when no server runs or a parameter does not fit.
     """
     uri = server.connect()
     import mlflow  # late: it takes seconds, which a missing server need not cost
