@@ -76,7 +76,9 @@ def test_a_run_tells_all_that_made_it(api, trained):
     assert files("plots") == {
         "plots/confusion_matrix.png", "plots/roc_curve.png", "plots/permutation_importance.png",
     }  # fmt: skip
-    assert files("data") == {"data/training_rows.txt", "data/testing_rows.txt"}
+    assert files("data") == {
+        "data/training_rows.txt", "data/testing_rows.txt", "data/reference.parquet",
+    }  # fmt: skip
 
 
 def test_the_logged_rows_tell_training_from_testing(uv_project, trained):
@@ -125,6 +127,7 @@ def test_two_runs_differ_by_what_was_typed_and_repeat_with_the_same_seed(uv_proj
 def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, environ):
     """Committed as the guide says: neither history nor environment goes into git."""
     git = "git init -q && git add -A && git commit -qm first && git status --porcelain"
+    new = uv_project.path / "src" / "my_ml_project" / "new.py"
     try:
         done = uv_project.run(git)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -135,11 +138,13 @@ def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, envir
         clean = run_of(api, uv_project.run(uv_project.train).stdout)
         assert pairs(clean["data"]["tags"])["git"] == commit
         assert pairs(clean["data"]["tags"])["git_dirty"] == "false"
-        (uv_project.path / "new.py").touch()
+        new.write_text("NEW = 1\n")
         dirty = run_of(api, uv_project.run(uv_project.train).stdout)
         assert pairs(dirty["data"]["tags"])["git_dirty"] == "true"
+        place = f"tracking/artifacts/1/{dirty['info']['run_id']}/artifacts/origin/changes.diff"
+        assert "+NEW = 1" in uv_project.read(place)
     finally:
-        uv_project.run("rm -rf .git new.py")
+        uv_project.run(f"rm -rf .git {new}")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import typer
 from matplotlib.figure import Figure
-from scipy import stats
 
 from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, run_tags
 from .data import TARGET
@@ -32,7 +31,7 @@ from .train import REFERENCE, train
 
 ROWS = 1000  # a report is about the newest rows that were served
 FEWEST, TO_TRAIN = 50, 200  # rows, to say something and to train on
-RESAMPLES = 30
+PERMUTATIONS = 199
 STYLE = """body { font: 15px sans-serif; margin: 2em; max-width: 60em } img { max-width: 100% }
 td, th { padding: 2px 12px; text-align: right } tr:nth-child(even) { background: #f2f2f2 }"""
 
@@ -189,35 +188,56 @@ def answered(model, X: pd.DataFrame) -> pd.DataFrame:
 def qualities(watched: Watched) -> pd.DataFrame | None:
     """Return the metrics at promotion and now; `p` says how likely a loss is by chance.
 
-    It is that of the primary metric, whose sampling error is that of both sets of rows.
+    It is that of the primary metric, between held-out rows of training and the labelled ones, by
+    a permutation test, which is exact whatever the metric.
     """
     if watched.labelled.empty:
         return None
-    steps = 2 * (1 + RESAMPLES)
-    with typer.progressbar(length=steps, label="Measuring") as bar:
-        (then, error_then), (now, error_now) = (
-            measured(watched.model, rows, bar) for rows in (watched.reference, watched.labelled)
-        )
-    promoted = json.loads(watched.version.tags.get("metrics_of_challenger", "{}"))
-    then = {name: promoted.get(name, value) for name, value in then.items()}
-    found = pd.DataFrame({"promoted": then, "live": now})
+    old, new = watched.reference, watched.labelled
+    rows = pd.concat([old, new[[*old]]], ignore_index=True)
+    X, y = rows.drop(columns=TARGET), rows[TARGET]
+    model = Remembering(watched.model, X)
     name, direction = PRIMARY
-    loss = (then[name] - now[name]) * (1 if direction == "maximize" else -1)
-    error = float(np.hypot(error_then, error_now)) or 1e-12
-    found.loc[name, "p"] = stats.norm.sf(loss / error)
+    sign = 1 if direction == "maximize" else -1
+
+    def both(order) -> tuple[dict, dict, float]:
+        then, now = (
+            measure(model, X.iloc[part], y.iloc[part]) for part in np.split(order, [len(old)])
+        )
+        return then, now, sign * (then[name] - now[name])
+
+    then, now, loss = both(np.arange(len(rows)))
+    generator = np.random.default_rng(0)
+    with typer.progressbar(range(PERMUTATIONS), label="Comparing") as rounds:
+        chance = [both(generator.permutation(len(rows)))[2] for _ in rounds]
+    promoted = json.loads(watched.version.tags.get("metrics_of_challenger", "{}"))
+    found = pd.DataFrame({"promoted": then | {k: promoted[k] for k in then.keys() & promoted}})
+    found["live"] = pd.Series(now)
+    smaller = np.array(chance) < loss - 1e-12  # where a metric is undefined, it is none
+    found.loc[name, "p"] = (1 + np.sum(~smaller)) / (1 + PERMUTATIONS)
     return found
 
 
-def measured(model, rows: pd.DataFrame, bar) -> tuple[dict[str, float], float]:
-    """Return the metrics on `rows`, and the primary's standard error (bootstrap, Efron 1979)."""
-    generator = np.random.default_rng(0)
-    found = []
-    for draw_again in range(1 + RESAMPLES):
-        places = generator.integers(len(rows), size=len(rows)) if draw_again else slice(None)
-        drawn = rows.iloc[places]
-        found.append(measure(model, drawn.drop(columns=TARGET), drawn[TARGET]))
-        bar.update(1)
-    return found[0], float(np.nanstd([one[PRIMARY[0]] for one in found[1:]], ddof=1))
+class Remembering:
+    """A fitted model that answers the rows `X` once, and parts of them, by index, from memory."""
+
+    def __init__(self, model, X: pd.DataFrame) -> None:
+        self._model, self._X = model, X
+        self._known: dict[str, np.ndarray] = {}
+
+    def __getattr__(self, name: str):
+        found = getattr(self._model, name)
+        if name not in ("predict", "predict_proba", "decision_function"):
+            return found
+
+        def answer(rows):
+            if not isinstance(rows, pd.DataFrame):
+                return found(rows)
+            if name not in self._known:
+                self._known[name] = found(self._X)
+            return self._known[name][rows.index]
+
+        return answer
 
 
 def judgement(drift: pd.DataFrame, quality: pd.DataFrame | None) -> str:

@@ -57,6 +57,8 @@ def predict(source: Path, target: Path) -> None:
             X = fitting(rows, signature.inputs, source, count)
             answers = scored(model, X, count)
             now = datetime.now(UTC).isoformat(timespec="seconds")
+            if (source.suffix, target.suffix) == (".csv", ".parquet"):
+                rows = rows.assign(**X)  # what was text has a type now
             write(rows.assign(**answers, model_version=version.version, predicted_at=now))
             count += len(rows)
             bar.update(int(size * done) - bar.pos)
@@ -80,7 +82,7 @@ def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
         raise Refused(f"There is no file {source}.")
     try:
         if source.suffix == ".parquet":
-            file = pq.ParquetFile(source)
+            file = pq.ParquetFile(source, pre_buffer=False)  # else the whole file stays in memory
             done = 0
             for batch in file.iter_batches(ROWS):
                 done += len(batch)

@@ -151,7 +151,7 @@ def missed(results: dict) -> dict[str, str]:
 
     wanted = {}
     name, direction = PRIMARY
-    for metric in {*THRESHOLDS, name}:
+    for metric in dict.fromkeys([name, *THRESHOLDS]):
         sign, threshold = THRESHOLDS.get(metric, (None, None))
         greater = sign == ">=" if sign else direction == "maximize"
         better = 1e-9 if metric == name and "champion" in results else None
@@ -172,7 +172,7 @@ def reason(metric: str, told: str) -> str:
 
 def table(results: dict, reasons: dict[str, str]) -> pd.DataFrame:
     """Return the metrics that decide, of both models, beside what is wanted and what came of it."""
-    names = list({PRIMARY[0]: None} | dict.fromkeys(THRESHOLDS))
+    names = list(dict.fromkeys([PRIMARY[0], *THRESHOLDS]))
     columns = {alias: [result.metrics[name] for name in names] for alias, result in results.items()}
     wanted = [" ".join(map(str, THRESHOLDS.get(name, ("",)))) for name in names]
     verdict = [reasons.get(name, "passes") for name in names]

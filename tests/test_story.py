@@ -1,0 +1,214 @@
+"""The whole life of a model in one story, through the project's commands only, and its trail."""
+
+import http.client
+import json
+import random
+import re
+import shutil
+
+import pytest
+from test_browser import page as page  # a fixture
+from test_history import wait_until
+from test_life import Life, Serving, changed
+
+pytestmark = pytest.mark.slow
+TARGET = "malignant"
+
+
+@pytest.fixture(scope="module")
+def life(uv_project, tmp_path_factory):
+    life = Life(uv_project, tmp_path_factory.mktemp("story") / "history")
+    with life.serving() as life.server:
+        yield life
+    shutil.rmtree(uv_project.path / "serving", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def patients(life):
+    """Return the sample's rows, as a client would have them."""
+    code = "from my_ml_project import data; print(data.load().to_json(orient='records'))"
+    return json.loads(life.project.python(code))
+
+
+class Clinic:
+    """A client: it asks about patients one by one, and learns later what they had."""
+
+    def __init__(self, serving, patients, folder):
+        self.serving, self.patients, self.folder = serving, patients, folder
+        self.random = random.Random(0)
+
+    def ask(self, count, scale=1.0, file="labels.csv"):
+        """Ask about `count` patients, measured in a unit of its own; return version and labels."""
+        labels, versions, right = [f"id,{TARGET}"], set(), 0
+        connection = http.client.HTTPConnection("127.0.0.1", self.serving.port, timeout=60)
+        for _ in range(count):
+            patient = dict(self.random.choice(self.patients))
+            had = patient.pop(TARGET)
+            rows = [{k: v * scale * self.random.gauss(1, 0.02) for k, v in patient.items()}]
+            body = json.dumps({"dataframe_records": rows})
+            connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            right += json.load(answer)["predictions"] == [had]
+            versions.add(answer.headers["x-model-version"])
+            labels.append(f"{answer.headers['x-prediction-id']},{had}")
+        (version,) = versions
+        (self.folder / file).write_text("\n".join(labels) + "\n")
+        return version, right / count
+
+
+def test_a_model_s_life(life, patients, page, tmp_path):
+    labels = tmp_path / "labels.csv"
+    first = life.train("n_estimators=20")
+    assert "is the champion (before: none)" in life.done("promote")
+    serving = Serving(life)
+    try:
+        clinic = Clinic(serving, patients, tmp_path)
+
+        # What is asked is what it was trained on: no alarm.
+        version, right = clinic.ask(250)
+        assert version == first and right > 0.9
+        told = life.done(f"monitor --labels {labels}")
+        assert f"Verdict  on 250 rows of version {first}: stable" in told
+        assert "nothing to learn" in life.done(f"monitor --labels {labels} --retrain")
+
+        # A new device measures everything larger: drift, decay, a new champion, served at once.
+        version, wrong = clinic.ask(300, scale=1.6)
+        assert version == first and wrong < 0.7
+        told = life.done(f"monitor --labels {labels} --retrain")
+        assert f"Verdict  on 550 rows of version {first}: drift and decay" in told
+        second = re.search(r"Version (\d+) is the champion \(before: 1\)", told)[1]
+        report = re.search(r"Report   (\S+)", told)[1]
+        wait_until(lambda: serving.ask("/ping")[1]["x-model-version"] == second)
+        version, right = clinic.ask(250, scale=1.6)
+        assert version == second and right > 0.9
+        told = life.done(f"monitor --labels {labels}")
+        assert f"Verdict  on 250 rows of version {second}: stable" in told
+
+        # A bad one is refused; the new one is given back all the same.
+        bad = life.train("n_estimators=1", "max_depth=1")
+        assert "The challenger is refused" in life.refused("promote")
+        assert f"Version {first} is the champion again" in life.done("rollback")
+        wait_until(lambda: serving.ask("/ping")[1]["x-model-version"] == first)
+    finally:
+        serving.running.end()
+
+    read_back(life, first, second, bad)
+    see(page, life, first, second, report)
+
+
+def read_back(life, first, second, bad):
+    """Read the whole trail from MLflow's API."""
+    trail = json.loads(life.python(f"""
+import json
+name = "my-ml-project"
+runs = client.search_runs(["1"], order_by=["start_time ASC"])
+versions = {{v.version: v for v in client.search_model_versions(f"name='{{name}}'")}}
+above = [run for run in runs if run.data.tags.get("monitors") == {first!r}]
+print(json.dumps({{
+    "verdicts": [run.data.tags["verdict"] for run in runs if "verdict" in run.data.tags],
+    "unfinished": [run.info.run_id for run in runs if run.info.status != "FINISHED"],
+    "tags": {{number: version.tags for number, version in versions.items()}},
+    "aliases": client.get_registered_model(name).aliases,
+    "retrained": client.get_run(versions[{second!r}].run_id).data.tags["retrained_after"],
+    "curve": [m.value for m in client.get_metric_history(above[0].info.run_id, "drifting")],
+    "live": [m.value for m in client.get_metric_history(above[0].info.run_id, "live/roc_auc")],
+    "reports": {{run.info.run_id: run.data.tags["verdict"] for run in runs
+                if run.data.tags.get("mlflow.parentRunId") == above[0].info.run_id}},
+}}))"""))  # fmt: skip
+    assert trail["verdicts"] == [
+        "promoted", "stable", "stable", "drift and decay", "promoted", "stable", "refused",
+    ]  # fmt: skip
+    assert not trail["unfinished"]
+    assert trail["aliases"] == {"champion": first, "challenger": bad}
+    tags = trail["tags"][second]
+    assert tags["promoted_from"] == first and "rolled_back_by" in tags
+    gate = (json.loads(tags[f"metrics_of_{one}"])["roc_auc"] for one in ("challenger", "champion"))
+    assert next(gate) > next(gate)
+    assert trail["reports"][trail["retrained"]] == "drift and decay"
+    assert trail["curve"][0] == trail["curve"][1] == 0 < trail["curve"][2]
+    assert trail["live"][2] < trail["live"][1]
+
+
+def see(browser, life, first, second, report):
+    """See the trail in MLflow's UI."""
+    browser.goto(report)
+    inside = browser.frame_locator("iframe")
+    inside.get_by_text(f"my-ml-project, version {first}: drift and decay").first.wait_for()
+    assert inside.locator("img").count() == 2
+
+    (above,) = life.ask("SELECT run_uuid FROM tags WHERE key = 'monitors' AND value = '1'")[0]
+    view = "?workflowType=machine_learning"
+    browser.goto(f"{life.uri}/#/experiments/1/runs/{above}/model-metrics{view}")
+    browser.get_by_text("monitoring of version 1 (drift/area_error)").first.wait_for()
+
+    browser.goto(f"{life.uri}/#/experiments/1/runs{view}")
+    for name in ("gate", f"monitoring of version {second}"):
+        browser.get_by_text(name, exact=True).first.wait_for()
+    browser.goto(f"{life.uri}/#/models/my-ml-project/versions/{first}{view}")
+    browser.get_by_text("champion").first.wait_for()
+
+
+# What `monitor` cannot do
+
+
+def test_before_there_is_something_to_compare_it_says_what_is_missing(life, patients, tmp_path):
+    columns = [name for name in patients[0] if name != TARGET]
+
+    def write(name, header, rows):
+        lines = [",".join(map(str, row)) for row in [header, *rows]]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        return f"pathlib.Path({str(tmp_path / name)!r})"
+
+    values = [[one[name] for name in columns] for one in patients]
+    few = write("few.csv", columns, values[:9])
+    narrow = write("narrow.csv", columns[1:], [row[1:] for row in values[:60]])
+    wrong = write("wrong.csv", [*columns, TARGET], [[*row, "maybe"] for row in values[:60]])
+    unknown = write("unknown.csv", ["id", TARGET], [[f"x{n}", 1] for n in range(60)])
+    nameless = write("nameless.csv", ["number", TARGET], [[1, 1]])
+    half = write("half.csv", [*columns, TARGET], [[*row, 1] for row in values[:60]])
+    asked = [
+        (f"{few}", "few.csv has 9 rows for the champion, version 1: at least 50 are needed"),
+        (f"{narrow}", "narrow.csv lacks the columns mean_radius, which the model needs"),
+        (f"{wrong}", "wrong.csv: malignant is no whole number in 60 rows, as in row 1, 2, 3"),
+        (f"labels={unknown}", "unknown.csv labels 0 rows of version 1: at least 50 are needed"),
+        (f"labels={nameless}", "nameless.csv lacks the column id."),
+        (f"{half}, retrain=True", "there are 60 different rows with one, and at least 200"),
+        ("retrain=True", "there are 0 different rows with one, and at least 200 are needed"),
+        ("pathlib.Path('no.xls')", "no.xls ends neither in .csv nor in .parquet."),
+    ]
+    calls = [call for call, _ in asked]
+    told = life.python(f"""
+import pathlib
+from my_ml_project import config, monitor
+for call in {calls!r}:
+    try:
+        eval(f"monitor.monitor({{call}})")
+        print("nothing was refused")
+    except config.Refused as error:
+        print(error)""").splitlines()
+    said = [line for line in told if not line.startswith(("Server ", "History "))]
+    assert len(said) == len(asked)
+    for line, (_, sentence) in zip(said, asked, strict=True):
+        assert sentence in line
+
+    shutil.rmtree(life.project.path / "serving")
+    assert "has served nothing yet: ask `serve`, or name a file." in life.refused("monitor")
+
+
+def test_retraining_on_rows_that_it_is_judged_by_gets_no_verdict(life, patients, tmp_path):
+    """A split that leaks is found by the gate also where `monitor` asks it."""
+    file = tmp_path / "now.csv"
+    rows = [[value * (1.6 if name != TARGET else 1) for name, value in one.items()]
+            for one in patients]  # fmt: skip
+    header = [",".join(patients[0])]
+    file.write_text("\n".join([*header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    data = life.project.path / "src" / "my_ml_project" / "data.py"
+    with changed(data, "return train, test", "return frame, test"):
+        told = life.refused(f"monitor {file} --retrain")
+    assert "drift" in told and "held-out rows were among the training rows" in told
+    assert "no verdict" in told
+    assert life.run("reproduce " + life.newest_run()).returncode == 1  # the split is another now
+
+    told = life.done(f"monitor {file} --retrain")
+    assert "is the champion" in told
+    assert "Reproduced, within 1e-06" in life.done("reproduce " + life.newest_run())
