@@ -487,6 +487,22 @@ def test_it_goes_on_without_mlflow_s_server_and_its_log_survives_kill_9(life, qu
     assert not log.parent.stat().st_mode & 0o077
 
 
+def test_the_log_is_rotated_and_read_from_its_newest_line_on(life, tmp_path):
+    told = life.python(f"""
+import json, pathlib
+from my_ml_project import monitor, serve
+serve.LOG = monitor.LOG = pathlib.Path({str(tmp_path)!r}) / "serving" / "predictions"
+serve.LOG_BYTES, serve.LOG_FILES = 200, 3
+log = serve.prediction_log(1, None)
+for n in range(40):
+    log.info(json.dumps({{"n": n, "more": "x" * 40}}))
+print(len(list(serve.LOG.parent.iterdir())))
+print(*(record["n"] for record in monitor.records()))""").splitlines()
+    assert told[0] == "4"
+    kept = [int(number) for number in told[1].split()]
+    assert kept == list(range(39, 39 - len(kept), -1)) and 9 <= len(kept) < 40
+
+
 def test_a_log_that_a_crash_has_cut_is_gone_on_with(life, question):
     port = free_port()
     log = life.project.path / "serving" / f"predictions-{port}.jsonl"

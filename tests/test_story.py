@@ -56,7 +56,7 @@ class Clinic:
         return version, right / count
 
 
-def test_a_model_s_life(life, patients, page, tmp_path):
+def test_a_model_s_life(life, patients, page, pytestconfig, tmp_path):
     labels = tmp_path / "labels.csv"
     first = life.train("n_estimators=20")
     assert "is the champion (before: none)" in life.done("promote")
@@ -93,7 +93,7 @@ def test_a_model_s_life(life, patients, page, tmp_path):
         serving.running.end()
 
     read_back(life, first, second, bad)
-    see(page, life, first, second, report)
+    see(page, life, first, second, report, pytestconfig.getoption("pictures") or tmp_path)
 
 
 def read_back(life, first, second, bad):
@@ -129,12 +129,13 @@ print(json.dumps({{
     assert trail["live"][2] < trail["live"][1]
 
 
-def see(browser, life, first, second, report):
+def see(browser, life, first, second, report, pictures):
     """See the trail in MLflow's UI."""
     browser.goto(report)
     inside = browser.frame_locator("iframe")
     inside.get_by_text(f"my-ml-project, version {first}: drift and decay").first.wait_for()
     assert inside.locator("img").count() == 2
+    browser.screenshot(path=f"{pictures}/drift.png")
 
     (above,) = life.ask("SELECT run_uuid FROM tags WHERE key = 'monitors' AND value = '1'")[0]
     view = "?workflowType=machine_learning"
@@ -165,13 +166,21 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
     wrong = write("wrong.csv", [*columns, TARGET], [[*row, "maybe"] for row in values[:60]])
     unknown = write("unknown.csv", ["id", TARGET], [[f"x{n}", 1] for n in range(60)])
     nameless = write("nameless.csv", ["number", TARGET], [[1, 1]])
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in values[:60])]
+    record = {"id": "big", "version": "1", "type": "text/csv", "input": "\n".join(lines)}
+    log = life.project.path / "serving" / "predictions-1.jsonl"  # one request of 60 rows
+    log.write_text(json.dumps(record) + "\n")
+    rowless = write("rowless.csv", ["id", TARGET], [["big", 1]])
+    rowful = [["big", n, one[TARGET]] for n, one in enumerate(patients[:60])]
+    write("rowful.csv", ["id", "row", TARGET], rowful)
     half = write("half.csv", [*columns, TARGET], [[*row, 1] for row in values[:60]])
     asked = [
         (f"{few}", "few.csv has 9 rows for the champion, version 1: at least 50 are needed"),
         (f"{narrow}", "narrow.csv lacks the columns mean_radius, which the model needs"),
         (f"{wrong}", "wrong.csv: malignant is no whole number in 60 rows, as in row 1, 2, 3"),
-        (f"labels={unknown}", "unknown.csv labels 0 rows of version 1: at least 50 are needed"),
+        (f"labels={unknown}", "unknown.csv labels 0 of the rows: at least 50 are needed"),
         (f"labels={nameless}", "nameless.csv lacks the column id."),
+        (f"labels={rowless}", "rowless.csv needs a column row, from 0: a request had several rows"),
         (f"{half}, retrain=True", "there are 60 different rows with one, and at least 200"),
         ("retrain=True", "there are 0 different rows with one, and at least 200 are needed"),
         ("pathlib.Path('no.xls')", "no.xls ends neither in .csv nor in .parquet."),
@@ -190,6 +199,9 @@ for call in {calls!r}:
     assert len(said) == len(asked)
     for line, (_, sentence) in zip(said, asked, strict=True):
         assert sentence in line
+
+    told = life.done(f"monitor --labels {tmp_path}/rowful.csv")
+    assert re.search(r"accuracy +0.9\d+ +1.0", told)  # it was trained on them
 
     shutil.rmtree(life.project.path / "serving")
     assert "has served nothing yet: ask `serve`, or name a file." in life.refused("monitor")

@@ -100,7 +100,11 @@ def monitor(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The true values, with the id of each prediction."),
+        typer.Option(
+            metavar="FILE",
+            help="The true values: the target, and id (the answer's header x-prediction-id); row, "
+            "from 0, where a request had several.",
+        ),
     ] = None,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="On drift or decay: train anew, ask the gate.")

@@ -88,32 +88,52 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
     """Return a version and what it is asked now, in the types of its signature."""
     place = f"models:/{MODEL}/{version.version}"
     inputs = mlflow.models.get_model_info(place).signature.inputs
+    reference = reference_of(version)
+    known = labels_of(labels, reference) if labels else None
+    if source:
+        rows = keyed(read(source)) if labels else read(source)
+        known = targets(rows, reference, source) if not labels and TARGET in rows else known
+    else:
+        rows = served(version.version, known)
+    X = fitting(rows, inputs, source or "The log")
+    if len(X) < FEWEST:
+        raise Refused(
+            f"{source or 'The log'} has {len(X)} rows for the champion, version "
+            f"{version.version}: at least {FEWEST} are needed to say something."
+        )
+    labelled = X.head(0) if known is None else matched(X, known, labels or source)
+    old = fitting(reference, inputs, "The reference").assign(**{TARGET: reference[TARGET]})
+    live = X if source else X.tail(ROWS)
+    return Watched(version, mlflow.sklearn.load_model(place), old, live, labelled)
+
+
+def reference_of(version) -> pd.DataFrame:
+    """Return the held-out rows that the training run of a version kept."""
     try:
-        reference = mlflow.load_table(REFERENCE, run_ids=[version.run_id])
+        rows = mlflow.load_table(REFERENCE, run_ids=[version.run_id])
     except mlflow.MlflowException as error:
         raise Refused(
             f"The champion, version {version.version}, has no reference to compare with: "
             "train one with this project's train, and promote it."
         ) from error
-    known = labels_of(labels, reference) if labels else None
-    rows, what = (filed(source), source) if source else (served(version.version, known), "The log")
-    if known is None and source and TARGET in rows:
-        known = targets(rows, reference, source)
-    X = fitting(rows, inputs, what)
-    if len(X) < FEWEST:
+    if TASK == "regressor":  # later labels may be no whole numbers, though these all are
+        rows[TARGET] = rows[TARGET].astype("float64")
+    return rows
+
+
+def matched(X: pd.DataFrame, known: pd.Series, source: Path | None) -> pd.DataFrame:
+    """Return the rows of `X` whose label is known, with it."""
+    found = X.join(known, how="inner")
+    if "row" in X.index.names and not known.index.get_level_values("row").any():
+        same = X.index.get_level_values("id").isin(known.index.get_level_values("id"))
+        if X[same].index.get_level_values("row").any():
+            raise Refused(f"{source} needs a column row, from 0: a request had several rows.")
+    if len(found) < FEWEST:
         raise Refused(
-            f"{what} has {len(X)} rows for the champion, version {version.version}: at least "
-            f"{FEWEST} are needed to say something."
+            f"{source} labels {len(found)} of the rows: at least {FEWEST} are needed. `id` is the "
+            "header x-prediction-id of each answer."
         )
-    labelled = X.join(known, how="inner") if known is not None else X.head(0)
-    if known is not None and len(labelled) < FEWEST:
-        raise Refused(
-            f"{labels or source} labels {len(labelled)} rows of version {version.version}: at "
-            f"least {FEWEST} are needed. `id` is the header x-prediction-id of each answer."
-        )
-    old = fitting(reference, inputs, "The reference").assign(**{TARGET: reference[TARGET]})
-    live = X if source else X.tail(ROWS)
-    return Watched(version, mlflow.sklearn.load_model(place), old, live, labelled)
+    return found
 
 
 def served(version: str, labels: pd.Series | None) -> pd.DataFrame:
@@ -150,21 +170,27 @@ def records() -> Iterator[dict]:
                 continue
 
 
-def filed(source: Path) -> pd.DataFrame:
-    """Return the rows of a file, indexed by its columns `id` and `row` where it has them."""
-    rows = pd.concat([rows for rows, _ in chunks(source)] or [pd.DataFrame()], ignore_index=True)
-    ids = rows["id"].astype(str).str.strip() if "id" in rows else rows.index
+def read(source: Path) -> pd.DataFrame:
+    """Return the rows of a file."""
+    return pd.concat([rows for rows, _ in chunks(source)] or [pd.DataFrame()], ignore_index=True)
+
+
+def keyed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows by the id of their prediction and the row in its request; of twins the last."""
+    if "id" not in rows:
+        raise Refused("Labels are joined by id: both files need a column id.")
+    ids = rows["id"].astype(str).str.strip()
     places = pd.to_numeric(rows["row"], errors="coerce") if "row" in rows else [0] * len(rows)
-    rows.index = pd.MultiIndex.from_arrays([ids, places], names=["id", "row"])
+    rows = rows.set_axis(pd.MultiIndex.from_arrays([ids, places], names=["id", "row"]))
     return rows[~rows.index.duplicated(keep="last")]
 
 
 def labels_of(labels: Path, reference: pd.DataFrame) -> pd.Series:
     """Return the labels of a file, by the id and the row of their predictions."""
-    rows = filed(labels)
+    rows = read(labels)
     if lacking := sorted({"id", TARGET} - {*rows}):
         raise Refused(f"{labels} lacks the column {' and '.join(lacking)}.")
-    return targets(rows, reference, labels)
+    return targets(keyed(rows), reference, labels)
 
 
 def targets(rows: pd.DataFrame, reference: pd.DataFrame, source: Path) -> pd.Series:
