@@ -65,6 +65,11 @@ def test_a_model_s_life(life, patients, page, pytestconfig, tmp_path):
         clinic = Clinic(serving, patients, tmp_path)
 
         # What is asked is what it was trained on: no alarm.
+        # The log also has rows of a version 1 of another history, as after a restore.
+        log = life.project.path / "serving" / "predictions-2.jsonl"
+        log.write_text(
+            '{"id": "x", "version": "1", "run_id": "other", "type": "", "input": "{}"}\n'
+        )
         version, right = clinic.ask(250)
         assert version == first and right > 0.9
         told = life.done(f"monitor --labels {labels}")
@@ -167,7 +172,8 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
     unknown = write("unknown.csv", ["id", TARGET], [[f"x{n}", 1] for n in range(60)])
     nameless = write("nameless.csv", ["number", TARGET], [[1, 1]])
     lines = [",".join(columns), *(",".join(map(str, row)) for row in values[:60])]
-    record = {"id": "big", "version": "1", "type": "text/csv", "input": "\n".join(lines)}
+    (run_id,) = life.ask("SELECT run_id FROM model_versions WHERE version = 1")[0]
+    record = {"id": "big", "run_id": run_id, "type": "text/csv", "input": "\n".join(lines)}
     log = life.project.path / "serving" / "predictions-1.jsonl"  # one request of 60 rows
     log.write_text(json.dumps(record) + "\n")
     rowless = write("rowless.csv", ["id", TARGET], [["big", 1]])
@@ -201,7 +207,7 @@ for call in {calls!r}:
         assert sentence in line
 
     told = life.done(f"monitor --labels {tmp_path}/rowful.csv")
-    assert re.search(r"accuracy +0.9\d+ +1.0", told)  # it was trained on them
+    assert re.search(r"accuracy +0\.9\d* +(0\.9|1)", told)
 
     shutil.rmtree(life.project.path / "serving")
     assert "has served nothing yet: ask `serve`, or name a file." in life.refused("monitor")
@@ -219,7 +225,6 @@ def test_retraining_on_rows_that_it_is_judged_by_gets_no_verdict(life, patients,
         told = life.refused(f"monitor {file} --retrain")
     assert "drift" in told and "held-out rows were among the training rows" in told
     assert "no verdict" in told
-    assert life.run("reproduce " + life.newest_run()).returncode == 1  # the split is another now
 
     told = life.done(f"monitor {file} --retrain")
     assert "is the champion" in told

@@ -94,7 +94,7 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
         rows = keyed(read(source)) if labels else read(source)
         known = targets(rows, reference, source) if not labels and TARGET in rows else known
     else:
-        rows = served(version.version, known)
+        rows = served(version, known)
     X = fitting(rows, inputs, source or "The log")
     if len(X) < FEWEST:
         raise Refused(
@@ -136,7 +136,7 @@ def matched(X: pd.DataFrame, known: pd.Series, source: Path | None) -> pd.DataFr
     return found
 
 
-def served(version: str, labels: pd.Series | None) -> pd.DataFrame:
+def served(version, labels: pd.Series | None) -> pd.DataFrame:
     """Return the newest rows that a version has served, and all that have `labels`.
 
     They are indexed by the id of the prediction and the row in its request, the newest last.
@@ -147,14 +147,16 @@ def served(version: str, labels: pd.Series | None) -> pd.DataFrame:
     for record in records():
         if len(rows) >= ROWS and not wanted:
             break
-        if record["version"] == version and (len(rows) < ROWS or record["id"] in wanted):
+        of_version = record.get("run_id") == version.run_id  # numbers come again after a restore
+        if of_version and (len(rows) < ROWS or record["id"] in wanted):
             found = rows_of(record["type"], record["input"])
             keys += [(record["id"], row) for row in reversed(range(len(found)))]
             rows += found[::-1]
             wanted.discard(record["id"])
     if not rows:
         raise Refused(
-            f"The champion, version {version}, has served nothing yet: ask `serve`, or name a file."
+            f"The champion, version {version.version}, has served nothing yet: ask `serve`, or "
+            "name a file."
         )
     return pd.DataFrame(rows, pd.MultiIndex.from_tuples(keys, names=["id", "row"])).iloc[::-1]
 

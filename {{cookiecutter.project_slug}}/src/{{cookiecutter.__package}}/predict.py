@@ -153,7 +153,7 @@ def scored(model, X: pd.DataFrame, first: int = 0) -> dict:
         answers = {"prediction": model.predict(X)}
         if hasattr(model, "predict_proba"):
             answers["probability"] = model.predict_proba(X).max(axis=1)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         gaps = [
             f"{name} is missing in row {first + 1 + int(np.argmax(column.isna()))}"
             for name, column in X.items()
@@ -179,6 +179,7 @@ def writing(target: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
                         rows.to_csv(part, mode="a", index=False, header=not part.exists())
                         return
                     table = pa.Table.from_pandas(rows, preserve_index=False)
+                    table = table.replace_schema_metadata()  # of pandas' own, for whoever reads
                     if not writer:
                         writer.append(stack.enter_context(pq.ParquetWriter(part, table.schema)))
                     writer[0].write_table(table)

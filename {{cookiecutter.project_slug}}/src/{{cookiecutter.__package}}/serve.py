@@ -102,6 +102,7 @@ def served(champion: Champion, log: logging.Logger | None) -> ASGIApp:
             if response.status_code == 200 and log:
                 champion.tell("log", "")
                 found = {"id": ident, "time": datetime.now(UTC).isoformat(), "version": now.version}
+                found["run_id"] = now.model.metadata.run_id
                 given, told = text_of(kind, body), bytes(response.body).decode()
                 log.info(json.dumps(found | {"type": kind, "input": given, "output": told}))
             elif response.status_code == 400:
