@@ -74,13 +74,17 @@ def lengths(was: pd.Series, now: pd.Series) -> tuple[float, float]:
 def categories(was: pd.Series, now: pd.Series) -> tuple[float, float]:
     """Return total variation distance, and p-value of the chi-squared test.
 
-    Categories of which fewer than 5 are expected on a side count as one (Cochran's rule).
+    Categories of which fewer than 5 are expected on a side count as one (Cochran's rule), or with
+    the next rarest, where they are too few together.
     """
     counts = pd.DataFrame({"was": was.value_counts(), "now": now.value_counts()}).fillna(0)
     distance = (counts["was"] / len(was) - counts["now"] / len(now)).abs().sum() / 2
     expected = counts.sum(axis=1) * min(len(was), len(now)) / (len(was) + len(now))
-    rare = counts[expected < 5].sum()
-    whole = [*counts[expected >= 5].to_numpy(), *([rare.to_numpy()] if rare.any() else [])]
+    rare, whole = counts[expected < 5].sum().to_numpy(), counts[expected >= 5].to_numpy()
+    if expected[expected < 5].sum() >= 5:
+        whole = np.vstack([whole, rare])
+    elif len(whole):
+        whole[whole.sum(axis=1).argmin()] += rare
     p = stats.chi2_contingency(whole, correction=False).pvalue if len(whole) > 1 else 1.0
     return float(distance), float(p)
 
@@ -122,3 +126,15 @@ def draw_column(axis, sort: str, was: pd.Series, now: pd.Series) -> None:
     edges = np.histogram_bin_edges(pd.concat([was, now]), 20)
     for part in (was, now):
         axis.hist(part, edges, weights=np.full(len(part), 1 / max(len(part), 1)), alpha=0.6)
+
+
+def row_hashes(rows: pd.DataFrame) -> list[str]:
+    """Return a hash of each row's values, which tells whether a row was trained on.
+
+    It is the same in whatever order and types a table keeps the values: 1 as 1.0, for example.
+    """
+    plain = {
+        name: rows[name].astype("float64" if pd.api.types.is_numeric_dtype(rows[name]) else str)
+        for name in sorted(rows)
+    }
+    return [f"{row:016x}" for row in pd.util.hash_pandas_object(pd.DataFrame(plain), index=False)]

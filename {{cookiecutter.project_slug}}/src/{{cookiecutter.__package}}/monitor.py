@@ -92,7 +92,9 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
     known = labels_of(labels, reference) if labels else None
     if source:
         rows = keyed(read(source)) if labels else read(source)
-        known = targets(rows, reference, source) if not labels and TARGET in rows else known
+        if not labels and TARGET in rows:
+            found = targets(rows, reference, source)
+            known = found if len(found) >= FEWEST else None
     else:
         rows = served(version, known)
     X = fitting(rows, inputs, source or "The log")

@@ -93,6 +93,8 @@ def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
             with source.open("rb") as raw:
                 text = pd.read_csv(raw, chunksize=ROWS, dtype=str, keep_default_na=False)
                 for rows in filter(len, text):
+                    if not isinstance(rows.index, pd.RangeIndex):  # pandas took a column for names
+                        raise ValueError("its rows have more fields than its header has names")
                     yield rows, raw.tell() / source.stat().st_size
     except (OSError, pa.ArrowException, ValueError) as error:  # pandas' own are ValueErrors
         raise Refused(f"{source} cannot be read: {error}") from error
@@ -118,7 +120,7 @@ def fitted(values: pd.Series, spec, source: Path | str, first: int) -> pd.Series
     given = values.notna().to_numpy(bool)
     if spec.type.name not in TYPES:
         text = values.astype(str).astype(object)
-        return text.where(given & (text != ""), np.nan)
+        return text.where(given & ((text != "") | spec.required), np.nan)
     if pd.api.types.is_string_dtype(values.dtype):
         given = given & ~values.isin(MISSING).to_numpy(bool)
     what, dtype = TYPES[spec.type.name]
@@ -136,15 +138,18 @@ def fitted(values: pd.Series, spec, source: Path | str, first: int) -> pd.Series
 def parsed(values: pd.Series, dtype: np.dtype) -> pd.Series:
     """Return values of a NumPy type, missing where they are none."""
     if dtype.kind == "M":
-        return pd.to_datetime(values, errors="coerce", format="mixed")
+        times = pd.to_datetime(values, errors="coerce", format="mixed", utc=True)
+        return times.dt.tz_localize(None)
     if dtype.kind == "b":
         return values.map(lambda value: TRUTH.get(str(value).lower()))
-    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    found = pd.to_numeric(values, errors="coerce")
+    numbers = found.astype("float64")
     if dtype.kind == "f":
         return numbers
     limits = np.iinfo(dtype)
-    whole = (numbers == numbers.round()) & numbers.between(limits.min, limits.max)
-    return numbers.where(whole)
+    fits = (numbers == numbers.round()) & (numbers >= limits.min) & (numbers < limits.max + 1.0)
+    exact = pd.api.types.is_integer_dtype(found.dtype) and fits.all()  # beyond 2**53, too
+    return found if exact else numbers.where(fits)
 
 
 def scored(model, X: pd.DataFrame, first: int = 0) -> dict:

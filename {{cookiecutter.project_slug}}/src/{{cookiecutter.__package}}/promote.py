@@ -2,16 +2,18 @@
 
 import getpass
 import json
+import math
 from collections import Counter
 from datetime import datetime
+from itertools import product
 
 import pandas as pd
 
 from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, run_tags
 from .data import TARGET, load, split
+from .drift import row_hashes
 from .model import PRIMARY, TASK, THRESHOLDS, measure
 from .ops import server
-from .train import row_hashes
 
 LINE = "champions"  # tag of the registered model: its champions, one after another
 FEWEST = 20  # held-out rows that the champion has not seen, or there is nothing to compare
@@ -151,10 +153,15 @@ def missed(results: dict) -> dict[str, str]:
 
     wanted = {}
     name, direction = PRIMARY
+    for alias, metric in product(results, [name, *THRESHOLDS]):
+        if not math.isfinite(results[alias].metrics.get(metric, math.nan)):
+            raise Refused(f"The {alias} has no {metric}: does measure() in model.py return it?")
     for metric in dict.fromkeys([name, *THRESHOLDS]):
         sign, threshold = THRESHOLDS.get(metric, (None, None))
         greater = sign == ">=" if sign else direction == "maximize"
-        better = 1e-9 if metric == name and "champion" in results else None
+        better = None
+        if metric == name and "champion" in results:
+            better = 1e-9 * max(1, abs(results["champion"].metrics[name]))
         wanted[metric] = mlflow.models.MetricThreshold(threshold, better, None, greater)
     try:
         mlflow.validate_evaluation_results(wanted, results["challenger"], results.get("champion"))

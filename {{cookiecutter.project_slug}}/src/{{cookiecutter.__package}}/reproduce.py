@@ -72,10 +72,9 @@ def differences(then) -> list[str]:
     files = artifacts.list_artifacts(run_id=then.info.run_id, artifact_path="origin")
     texts = origin()
     for name in sorted({file.path.rpartition("/")[2] for file in files} | {*texts}):
-        changed = difflib.ndiff(
-            recorded(then.info.run_id, name).splitlines(), texts.get(name, "").splitlines()
-        )
-        if found := [line for line in changed if line[0] in "+-"]:
+        old, new = recorded(then.info.run_id, name), texts.get(name, "")
+        changed = difflib.unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm="")
+        if found := [f"{line[0]} {line[1:]}" for line in list(changed)[2:] if line[0] in "+-"]:
             shown = ", ".join(found[:4]) if name == "packages.txt" else f"{len(found)} lines"
             lines.append(f"{name}: {shown}{' ...' if len(found) > 4 else ''} (- then, + now)")
     return lines or ["Nothing differs between then and now, as far as was recorded."]
@@ -100,6 +99,7 @@ def compare(then: dict[str, float], now: dict[str, float]) -> None:
     for name in sorted(then.keys() | now.keys()):
         old, new = then.get(name, math.nan), now.get(name, math.nan)
         same = math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        same |= name in then and name in now and math.isnan(old) and math.isnan(new)
         differ += [] if same else [name]
         print(f"{name:<24} {old} then, {new} now{'' if same else '  differs'}")
     if differ:

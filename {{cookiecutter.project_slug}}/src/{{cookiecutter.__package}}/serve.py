@@ -12,6 +12,7 @@ import json
 import logging
 import socket
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -30,7 +31,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from .config import MODEL, ROOT, Refused, setting
+from .config import MODEL, ROOT, Refused
 from .predict import fitting, scored
 from .promote import version_of
 
@@ -79,8 +80,9 @@ class Champion:
 
 def load(version: str) -> Loaded:
     """Return a version that has answered its own example."""
-    model = mlflow.pyfunc.load_model(f"models:/{MODEL}/{version}")
-    model.predict(model.input_example)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        model = mlflow.pyfunc.load_model(f"models:/{MODEL}/{version}", dst_path=folder)
+        model.predict(model.input_example)
     return Loaded(version, model, scoring_server.init(model))
 
 
@@ -112,8 +114,7 @@ def served(champion: Champion, log: logging.Logger | None) -> ASGIApp:
 
     app = Starlette()
     app.add_route("/{path:path}", answer, methods=["GET", "POST"])
-    hosts = [name for name in setting("MLFLOW_SERVER_ALLOWED_HOSTS").split(",") if ":" not in name]
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
     return app
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, origin, requirements, run_tags
 from .data import TARGET, load, split
+from .drift import row_hashes
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
 
@@ -71,11 +72,6 @@ def log_data(rows: pd.DataFrame, context: str):
     mlflow.log_input(dataset, context)
     mlflow.log_text(hashes, f"data/{context}_rows.txt")
     return dataset
-
-
-def row_hashes(rows: pd.DataFrame) -> list[str]:
-    """Return a hash of each row's values, which tells whether a row was trained on."""
-    return [f"{row:016x}" for row in pd.util.hash_pandas_object(rows, index=False)]
 
 
 def log_results(model, params: dict, rows: pd.DataFrame):
