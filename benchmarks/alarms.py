@@ -46,6 +46,7 @@ def made_up_rows(generator, old=5000, new=1000):
         f"category {k}": generator.choice([f"c{x}" for x in range(k)], n, p=zipf(k))
         for k in (2, 3, 5, 10, 50)
     }
+    columns |= {f"rare {k}": generator.choice([*"abc"], n, p=[0.6, 0.396, 0.004]) for k in range(5)}
     columns["text"] = [f"{x} {'a' * w}" for x, w in enumerate(generator.poisson(20, n))]
     table = pd.DataFrame(columns)
     for name in table.columns[::2]:
@@ -61,10 +62,12 @@ def zipf(k):
 def main():
     generator = np.random.default_rng(0)
     sample = np.array([sample_rows(generator) for _ in range(RESAMPLINGS)]).sum(axis=0)
-    made_up = sum(made_up_rows(generator) for _ in range(RESAMPLINGS))
+    many = sum(made_up_rows(generator) for _ in range(RESAMPLINGS))
+    few = sum(made_up_rows(generator, new=50) for _ in range(RESAMPLINGS))
     print(f"false alarms in {RESAMPLINGS} resamplings, at a stated rate of {drift.ALPHA:.0%}")
     print(f"the sample, 143 against 300 rows, 32 columns    drift {sample[0]}, decay {sample[1]}")
-    print(f"made up, 5000 against 1000 rows, 21 columns     drift {made_up}")
+    print(f"made up, 5000 against 1000 rows, 26 columns     drift {many}")
+    print(f"made up, 5000 against   50 rows, 26 columns     drift {few}")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def categories(was: pd.Series, now: pd.Series) -> tuple[float, float]:
     counts = pd.DataFrame({"was": was.value_counts(), "now": now.value_counts()}).fillna(0)
     distance = (counts["was"] / len(was) - counts["now"] / len(now)).abs().sum() / 2
     expected = counts.sum(axis=1) * min(len(was), len(now)) / (len(was) + len(now))
-    rare, whole = counts[expected < 5].sum().to_numpy(), counts[expected >= 5].to_numpy()
+    rare = counts[expected < 5].sum().to_numpy()
+    whole = counts[expected >= 5].to_numpy(copy=True)
     if expected[expected < 5].sum() >= 5:
         whole = np.vstack([whole, rare])
     elif len(whole):
