@@ -14,8 +14,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 @app.callback()
-def steps() -> None:
+def steps(context: typer.Context) -> None:
     """The steps of this project's models, each tracked by its MLflow server."""
+    context.with_resource(config.own_temporary_folder())
 
 
 def assignment(text: str) -> tuple[str, object]:

@@ -13,9 +13,10 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import distributions, packages_distributions, version
 from pathlib import Path
 
@@ -119,6 +120,20 @@ def requirements(model) -> list[str]:
     names = {"mlflow", "numpy", "pandas", "skops"}
     names |= {found[module][0] for module in modules if module in found}
     return [f"{name}=={version(name)}" for name in sorted(names)]
+
+
+@contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Put this process's temporary files into a folder of its own, which goes with the block.
+
+    MLflow leaves a copy of every model that it loads.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        kept, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = kept
 
 
 def hush() -> None:

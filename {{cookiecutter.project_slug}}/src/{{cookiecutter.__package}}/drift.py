@@ -3,7 +3,7 @@
 Numbers are compared by the two-sample Kolmogorov-Smirnov test, categories by the chi-squared test,
 text by its length, missing values by Fisher's exact test; every p-value is multiplied by the
 number of tests (Bonferroni), so that rows of one distribution give an alarm with probability
-`ALPHA` at most.
+`ALPHA` at most. The rows themselves are told apart by their hashes (`row_hashes`).
 """
 
 import numpy as np

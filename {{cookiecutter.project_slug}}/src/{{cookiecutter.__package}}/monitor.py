@@ -91,19 +91,20 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
     reference = reference_of(version)
     known = labels_of(labels, reference) if labels else None
     if source:
-        rows = keyed(read(source)) if labels else read(source)
+        rows = read(source)
+        index = keys(rows) if labels else rows.index
         if not labels and TARGET in rows:
             found = targets(rows, reference, source)
             known = found if len(found) >= FEWEST else None
     else:
-        rows = served(version, known)
-    X = fitting(rows, inputs, source or "The log")
+        rows, index = served(version, known)
+    X = last_of_each(fitting(rows, inputs, source or "The log").set_axis(index))
     if len(X) < FEWEST:
         raise Refused(
             f"{source or 'The log'} has {len(X)} rows for the champion, version "
             f"{version.version}: at least {FEWEST} are needed to say something."
         )
-    labelled = X.head(0) if known is None else matched(X, known, labels or source)
+    labelled = X.head(0) if known is None else matched(X, known, labels, source)
     old = fitting(reference, inputs, "The reference").assign(**{TARGET: reference[TARGET]})
     live = X if source else X.tail(ROWS)
     return Watched(version, mlflow.sklearn.load_model(place), old, live, labelled)
@@ -123,28 +124,31 @@ def reference_of(version) -> pd.DataFrame:
     return rows
 
 
-def matched(X: pd.DataFrame, known: pd.Series, source: Path | None) -> pd.DataFrame:
+def matched(
+    X: pd.DataFrame, known: pd.Series, labels: Path | None, source: Path | None
+) -> pd.DataFrame:
     """Return the rows of `X` whose label is known, with it."""
     found = X.join(known, how="inner")
     if "row" in X.index.names and not known.index.get_level_values("row").any():
         same = X.index.get_level_values("id").isin(known.index.get_level_values("id"))
         if X[same].index.get_level_values("row").any():
-            raise Refused(f"{source} needs a column row, from 0: a request had several rows.")
+            raise Refused(f"{labels} needs a column row, from 0: a request had several rows.")
     if len(found) < FEWEST:
+        ids = f"that of {source}" if source else "the header x-prediction-id of each answer"
         raise Refused(
-            f"{source} labels {len(found)} of the rows: at least {FEWEST} are needed. `id` is the "
-            "header x-prediction-id of each answer."
+            f"{labels} labels {len(found)} of the rows: at least {FEWEST} are needed. Its `id` is "
+            f"{ids}."
         )
     return found
 
 
-def served(version, labels: pd.Series | None) -> pd.DataFrame:
+def served(version, labels: pd.Series | None) -> tuple[pd.DataFrame, pd.MultiIndex]:
     """Return the newest rows that a version has served, and all that have `labels`.
 
-    They are indexed by the id of the prediction and the row in its request, the newest last.
+    The newest come last. Beside them: the id of each one's prediction, and its row in the request.
     """
     wanted = set() if labels is None else set(labels.index.get_level_values("id"))
-    keys: list[tuple[str, int]] = []
+    places: list[tuple[str, int]] = []
     rows: list[dict] = []
     for record in records():
         if len(rows) >= ROWS and not wanted:
@@ -152,7 +156,7 @@ def served(version, labels: pd.Series | None) -> pd.DataFrame:
         of_version = record.get("run_id") == version.run_id  # numbers come again after a restore
         if of_version and (len(rows) < ROWS or record["id"] in wanted):
             found = rows_of(record["type"], record["input"])
-            keys += [(record["id"], row) for row in reversed(range(len(found)))]
+            places += [(record["id"], row) for row in reversed(range(len(found)))]
             rows += found[::-1]
             wanted.discard(record["id"])
     if not rows:
@@ -160,7 +164,7 @@ def served(version, labels: pd.Series | None) -> pd.DataFrame:
             f"The champion, version {version.version}, has served nothing yet: ask `serve`, or "
             "name a file."
         )
-    return pd.DataFrame(rows, pd.MultiIndex.from_tuples(keys, names=["id", "row"])).iloc[::-1]
+    return pd.DataFrame(rows[::-1]), pd.MultiIndex.from_tuples(places[::-1], names=["id", "row"])
 
 
 def records() -> Iterator[dict]:
@@ -179,13 +183,17 @@ def read(source: Path) -> pd.DataFrame:
     return pd.concat([rows for rows, _ in chunks(source)] or [pd.DataFrame()], ignore_index=True)
 
 
-def keyed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows by the id of their prediction and the row in its request; of twins the last."""
+def keys(rows: pd.DataFrame) -> pd.MultiIndex:
+    """Return the id of each row's prediction, and its row in the request."""
     if "id" not in rows:
         raise Refused("Labels are joined by id: both files need a column id.")
     ids = rows["id"].astype(str).str.strip()
     places = pd.to_numeric(rows["row"], errors="coerce") if "row" in rows else [0] * len(rows)
-    rows = rows.set_axis(pd.MultiIndex.from_arrays([ids, places], names=["id", "row"]))
+    return pd.MultiIndex.from_arrays([ids, places], names=["id", "row"])
+
+
+def last_of_each(rows):
+    """Return a table, or a column, without those that come again with the same key."""
     return rows[~rows.index.duplicated(keep="last")]
 
 
@@ -194,7 +202,8 @@ def labels_of(labels: Path, reference: pd.DataFrame) -> pd.Series:
     rows = read(labels)
     if lacking := sorted({"id", TARGET} - {*rows}):
         raise Refused(f"{labels} lacks the column {' and '.join(lacking)}.")
-    return targets(keyed(rows), reference, labels)
+    known = targets(rows, reference, labels)
+    return last_of_each(known.set_axis(keys(rows).take(known.index)))
 
 
 def targets(rows: pd.DataFrame, reference: pd.DataFrame, source: Path) -> pd.Series:
@@ -206,7 +215,7 @@ def targets(rows: pd.DataFrame, reference: pd.DataFrame, source: Path) -> pd.Ser
 
 def answered(model, X: pd.DataFrame) -> pd.DataFrame:
     """Return `X` with what `model` answers, as columns of their own."""
-    answers = scored(model, X)
+    answers = scored(model, X.reset_index(drop=True))
     if TASK == "classifier":
         answers["prediction"] = answers["prediction"].astype(str)
     return X.assign(**answers)

@@ -14,6 +14,7 @@ import typer
 
 from .config import MODEL, Refused
 from .ops import server
+from .promote import version_of
 
 ROWS = 50_000  # of a chunk
 ADDED = ("prediction", "probability", "model_version", "predicted_at")
@@ -26,7 +27,7 @@ TYPES = {
     "long": ("is no whole number", "int64"),
     "integer": ("is no whole number", "int32"),
     "boolean": ("is neither true nor false", "bool"),
-    "datetime": ("is no date", "datetime64[ns]"),
+    "datetime": ("is no date of 1678 to 2261", "datetime64[ns]"),
 }
 
 
@@ -41,10 +42,8 @@ def predict(source: Path, target: Path) -> None:
     server.connect()
     import mlflow
 
-    try:
-        version = mlflow.MlflowClient().get_model_version_by_alias(MODEL, "champion")
-    except mlflow.MlflowException as error:
-        raise Refused("There is no champion to predict with: promote a version first.") from error
+    if not (version := version_of("champion")):
+        raise Refused("There is no champion to predict with: promote a version first.")
     place = f"models:/{MODEL}/{version.version}"
     model = mlflow.sklearn.load_model(place)
     signature = mlflow.models.get_model_info(place).signature
@@ -54,11 +53,12 @@ def predict(source: Path, target: Path) -> None:
         for rows, done in chunks(source):
             if taken := [name for name in ADDED if name in rows]:
                 raise Refused(f"{source} has a column {taken[0]}, as the output will: rename it.")
-            X = fitting(rows, signature.inputs, source, count)
-            answers = scored(model, X, count)
+            X = fitting(rows, signature.inputs, source)
+            answers = scored(model, X)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             if (source.suffix, target.suffix) == (".csv", ".parquet"):
-                rows = rows.assign(**X)  # what was text has a type now
+                kinds = {name: "string" for name in X.select_dtypes(object)}  # even of gaps alone
+                rows = rows.assign(**X.astype(kinds))  # what was text has a type now
             write(rows.assign(**answers, model_version=version.version, predicted_at=now))
             count += len(rows)
             bar.update(int(size * done) - bar.pos)
@@ -74,8 +74,8 @@ def check_ending(file: Path) -> None:
 def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
     """Yield the rows of a file in chunks, each with the part of the file that is read so far.
 
-    Every value keeps its type in Parquet, and is the text that stands there in CSV: what only
-    passes through is written as it was.
+    Their index counts the rows of the file, from 0. Every value keeps its type in Parquet, and is
+    the text that stands there in CSV: what only passes through is written as it was.
     """
     check_ending(source)
     if not source.is_file():
@@ -83,11 +83,15 @@ def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
     try:
         if source.suffix == ".parquet":
             file = pq.ParquetFile(source, pre_buffer=False)  # else the whole file stays in memory
+            names = file.schema_arrow.names
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"it has several columns {twice[0]}")
             done = 0
             for batch in file.iter_batches(ROWS):
-                done += len(batch)
                 table = pa.Table.from_batches([batch])
                 rows = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+                rows.index += done
+                done += len(rows)
                 yield rows, done / file.metadata.num_rows
         else:
             with source.open("rb") as raw:
@@ -100,8 +104,8 @@ def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
         raise Refused(f"{source} cannot be read: {error}") from error
 
 
-def fitting(rows: pd.DataFrame, inputs, source: Path | str, first: int = 0) -> pd.DataFrame:
-    """Return the columns that the model takes, in its types; `first` is the number of rows before.
+def fitting(rows: pd.DataFrame, inputs, source: Path | str) -> pd.DataFrame:
+    """Return the columns that the model takes, in its types; the index of `rows` counts from 0.
 
     Raises `Refused` with the columns that lack or do not fit, and the rows where they do not.
     """
@@ -111,11 +115,11 @@ def fitting(rows: pd.DataFrame, inputs, source: Path | str, first: int = 0) -> p
             f"{', '.join(map(str, rows.columns[:5]))}{', ...' if len(rows.columns) > 5 else '.'}"
         )
     return pd.DataFrame(
-        {spec.name: fitted(rows[spec.name], spec, source, first) for spec in inputs.inputs}
+        {spec.name: fitted(rows[spec.name], spec, source) for spec in inputs.inputs}
     )
 
 
-def fitted(values: pd.Series, spec, source: Path | str, first: int) -> pd.Series:
+def fitted(values: pd.Series, spec, source: Path | str) -> pd.Series:
     """Return a column in the type that the signature has for it."""
     given = values.notna().to_numpy(bool)
     if spec.type.name not in TYPES:
@@ -127,7 +131,7 @@ def fitted(values: pd.Series, spec, source: Path | str, first: int) -> pd.Series
     found = parsed(values, np.dtype(dtype))
     wrong = found.isna().to_numpy(bool) & (given | (dtype[:3] in ("int", "boo")))
     if wrong.any():
-        where = [str(first + 1 + place) for place in np.flatnonzero(wrong)[:3]]
+        where = [str(row + 1) for row in values.index[wrong][:3]]
         raise Refused(
             f"{source}: {spec.name} {what} in {wrong.sum()} rows, as in row {', '.join(where)} "
             f"({values[wrong].iloc[0]!r})."
@@ -139,7 +143,8 @@ def parsed(values: pd.Series, dtype: np.dtype) -> pd.Series:
     """Return values of a NumPy type, missing where they are none."""
     if dtype.kind == "M":
         times = pd.to_datetime(values, errors="coerce", format="mixed", utc=True)
-        return times.dt.tz_localize(None)
+        times = times.dt.tz_localize(None)
+        return times.where(times.between(pd.Timestamp.min, pd.Timestamp.max))
     if dtype.kind == "b":
         return values.map(lambda value: TRUTH.get(str(value).lower()))
     found = pd.to_numeric(values, errors="coerce")
@@ -152,20 +157,24 @@ def parsed(values: pd.Series, dtype: np.dtype) -> pd.Series:
     return found if exact else numbers.where(fits)
 
 
-def scored(model, X: pd.DataFrame, first: int = 0) -> dict:
-    """Return what `model` says of rows: prediction, and probability where it knows one."""
+def scored(model, X: pd.DataFrame) -> dict:
+    """Return what `model` says of rows: prediction, and probability where it knows one.
+
+    Raises `Refused` when it takes them not, with the rows that lack a value, as `X.index` counts.
+    """
     try:
         answers = {"prediction": model.predict(X)}
         if hasattr(model, "predict_proba"):
             answers["probability"] = model.predict_proba(X).max(axis=1)
     except (AttributeError, TypeError, ValueError) as error:
         gaps = [
-            f"{name} is missing in row {first + 1 + int(np.argmax(column.isna()))}"
+            f"{name} is missing in row {column.index[column.isna()][0] + 1}"
             for name, column in X.items()
             if column.isna().any()
         ]
         told = "; ".join([str(error).splitlines()[0], *gaps[:5]])
-        raise Refused(f"The model refuses rows {first + 1} to {first + len(X)}: {told}") from error
+        rows = f"rows {X.index[0] + 1} to {X.index[-1] + 1}"
+        raise Refused(f"The model refuses {rows}: {told}") from error
     return answers
 
 

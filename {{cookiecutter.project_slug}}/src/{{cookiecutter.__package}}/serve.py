@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 import mlflow
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import uvicorn
 from mlflow.pyfunc import PyFuncModel, scoring_server
 from starlette.applications import Starlette
@@ -36,6 +38,7 @@ from .predict import fitting, scored
 from .promote import version_of
 
 LOOK_SECONDS = 1
+RETRY_SECONDS = 60  # before a version is tried again that did not load
 LARGEST = 32 << 20  # bytes of a request
 LOG = ROOT / "serving" / "predictions"  # and the port: two servers have two logs
 LOG_BYTES, LOG_FILES = 64 << 20, 16  # the log's files, and how many are kept
@@ -60,12 +63,18 @@ class Champion:
 
     def follow(self) -> None:
         """Load what the alias names, and let it answer once it does; for ever."""
+        tried: dict[str, float] = {}  # when, those versions that did not load
         while True:
             time.sleep(LOOK_SECONDS)
             try:
                 version = version_of("champion")
                 if version and version.version != self.now.version:
+                    last = tried.get(version.version, -RETRY_SECONDS)
+                    if (now := time.monotonic()) - last < RETRY_SECONDS:
+                        continue
+                    tried[version.version] = now
                     self.now = load(version.version)
+                    del tried[version.version]
                     print(f"Serving  version {version.version}", flush=True)
                 self.tell("alias", "")
             except Exception as error:  # whatever it is, the version that answers goes on
@@ -155,13 +164,17 @@ def rows_of(kind: str, given: str) -> list[dict]:
     if kind.startswith(scoring_server.CONTENT_TYPE_CSV):
         return list(csv.DictReader(io.StringIO(given)))
     if kind.startswith(scoring_server.CONTENT_TYPE_PARQUET):
-        return pd.read_parquet(io.BytesIO(base64.b64decode(given))).to_dict("records")
+        # Not of a Python file, which a thread of pyarrow's may still hold when the process ends.
+        return pq.read_table(pa.BufferReader(base64.b64decode(given))).to_pylist()
     data = json.loads(given)
     if split := data.get("dataframe_split"):
         return [dict(zip(split["columns"], row, strict=True)) for row in split["data"]]
-    if "inputs" in data:  # column by column
-        return pd.DataFrame(data["inputs"]).to_dict("records")
-    return data.get("dataframe_records") or data["instances"]
+    names = ("dataframe_records", "inputs", "instances")
+    found = next(data[name] for name in names if name in data)
+    if isinstance(found, dict):  # column by column, or the values of one row
+        several = any(isinstance(values, list) for values in found.values())
+        return pd.DataFrame(found, None if several else [0]).to_dict("records")
+    return found
 
 
 def explained(response: Response, model, kind: str, body: bytes) -> Response:
@@ -188,8 +201,10 @@ def prediction_log(port: int, champion: Champion) -> logging.Logger:
         "log", f"the log cannot be written: {sys.exc_info()[1]}"
     )
     log.addHandler(handler)
-    if file.stat().st_size and not file.read_bytes().endswith(b"\n"):
-        log.info("")  # ends a line that a crash has cut
+    with file.open("rb") as kept:
+        kept.seek(max(0, file.stat().st_size - 1))
+        if kept.read() not in (b"", b"\n"):
+            log.info("")  # ends a line that a crash has cut
     return log
 
 
