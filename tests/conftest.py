@@ -53,6 +53,11 @@ def environ(tmp_path_factory):
     foreign = ("MLFLOW_", "VIRTUAL_ENV", "CONDA", "COOKIECUTTER", "XDG_", "UV", "PYTHON", "GIT_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     home = tmp_path_factory.mktemp("home")
+    # What is downloaded is downloaded once, whichever worker (a folder below pytest's) wants it.
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "downloads"
+    shared.mkdir(exist_ok=True)
+    (home / ".cache").symlink_to(shared, target_is_directory=True)
     (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n")
     # The tests' own Python and uv have no place on a user's PATH.
     tools = str(Path(sys.executable).parent)

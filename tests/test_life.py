@@ -176,8 +176,10 @@ rows.to_parquet({str(folder / "in.parquet")!r})
     [("in.csv", "out.csv"), ("in.parquet", "out.parquet"), ("in.csv", "b.parquet")],
 )
 def test_a_file_is_scored_whole(life, rows, source, target):
-    done = life.run(f"predict {rows / source} {rows / target}")
+    (temporary := rows / "temporary").mkdir(exist_ok=True)
+    done = life.run(f"predict {rows / source} {rows / target}", TMPDIR=str(temporary))
     assert not done.returncode, done.stderr
+    assert not list(temporary.iterdir())  # of the model's copy
     version = life.aliases()["champion"]
     assert f"Wrote    {rows / target}: 569 rows by version {version}" in done.stdout
     read = "csv" if target.endswith("csv") else "parquet"
@@ -288,8 +290,11 @@ class Serving:
 
     def __init__(self, life, port=None):
         self.port = port or free_port()
+        self.temporary = life.folder.parent / f"temporary-{self.port}"
+        self.temporary.mkdir()
         command = f"exec {life.project.script('my-ml-project')} serve --port {self.port}"
-        self.running = Running(command, life.project.path, life.project.environ | life.env)
+        env = life.project.environ | life.env | {"TMPDIR": str(self.temporary)}
+        self.running = Running(command, life.project.path, env)
         self.running.expect("Serving  version")
 
     def ask(self, path, body=None, kind="application/json", host="127.0.0.1"):
@@ -377,12 +382,13 @@ forms = {
     "inputs": frame.to_dict("list"),
     "instances": frame.to_dict("records"),
 }
-for form, content in forms.items():
+pairs = [*forms.items(), ("instances", frame.to_dict("list")), ("inputs", {"a": 1.5, "b": "x"})]
+for form, content in pairs:
     mlflow_s = scoring_server.infer_and_parse_data({form: content})
     ours = serve.rows_of("application/json", json.dumps({form: content}))
     print(pd.DataFrame(ours).equals(pd.DataFrame(mlflow_s)))
 print(serve.rows_of("text/csv; charset=utf-8", frame.to_csv(index=False)))""").splitlines()
-    assert told == ["True"] * 4 + ["[{'a': '1.5', 'b': 'x'}, {'a': '2.0', 'b': '007'}]"]
+    assert told == ["True"] * 6 + ["[{'a': '1.5', 'b': 'x'}, {'a': '2.0', 'b': '007'}]"]
 
 
 def test_mlflow_s_scoring_app_is_where_serve_takes_it_from(life):
@@ -446,6 +452,7 @@ for n in range(20):
         for thread in clients:
             thread.join()
     assert failures == [] and min(answers.values()) > 20
+    assert [path for path in service.temporary.rglob("*") if path.is_file()] == []
 
 
 def test_a_version_that_does_not_load_leaves_the_old_one_serving(life, service, question):

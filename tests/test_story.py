@@ -182,11 +182,16 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
     rowful = [["big", n, one[TARGET]] for n, one in enumerate(patients[:60])]
     write("rowful.csv", ["id", "row", TARGET], rowful)
     half = write("half.csv", [*columns, TARGET], [[*row, 1] for row in values[:60]])
+    gaps = ["", "", "maybe", *["1"] * 57]
+    gapped = write("gapped.csv", ["id", TARGET], [[f"x{n}", gap] for n, gap in enumerate(gaps)])
+    labels = [1 if n < 9 else "" for n in range(60)]
+    write("sparse.csv", [*columns, TARGET], [[*v, k] for v, k in zip(values, labels, strict=False)])
     asked = [
         (f"{few}", "few.csv has 9 rows for the champion, version 1: at least 50 are needed"),
         (f"{narrow}", "narrow.csv lacks the columns mean_radius, which the model needs"),
         (f"{wrong}", "wrong.csv: malignant is no whole number in 60 rows, as in row 1, 2, 3"),
         (f"labels={unknown}", "unknown.csv labels 0 of the rows: at least 50 are needed"),
+        (f"labels={gapped}", "gapped.csv: malignant is no whole number in 1 rows, as in row 3 ("),
         (f"labels={nameless}", "nameless.csv lacks the column id."),
         (f"labels={rowless}", "rowless.csv needs a column row, from 0: a request had several rows"),
         (f"{half}, retrain=True", "there are 60 different rows with one, and at least 200"),
@@ -210,6 +215,11 @@ for call in {calls!r}:
 
     told = life.done(f"monitor --labels {tmp_path}/rowful.csv")
     assert re.search(r"accuracy +0\.9\d* +(0\.9|1)", told)
+
+    told = life.done(f"monitor {tmp_path}/sparse.csv")
+    assert (
+        "Verdict  on 60 rows" in told and "accuracy" not in told
+    )  # of nine labels nothing is said
 
     shutil.rmtree(life.project.path / "serving")
     assert "has served nothing yet: ask `serve`, or name a file." in life.refused("monitor")

@@ -134,8 +134,11 @@ def row_hashes(rows: pd.DataFrame) -> list[str]:
 
     It is the same in whatever order and types a table keeps the values: 1 as 1.0, for example.
     """
-    plain = {
-        name: rows[name].astype("float64" if pd.api.types.is_numeric_dtype(rows[name]) else str)
-        for name in sorted(rows)
-    }
-    return [f"{row:016x}" for row in pd.util.hash_pandas_object(pd.DataFrame(plain), index=False)]
+    table = pd.DataFrame({name: plain(rows[name]) for name in sorted(rows)})
+    return [f"{row:016x}" for row in pd.util.hash_pandas_object(table, index=False)]
+
+
+def plain(values: pd.Series) -> pd.Series:
+    """Return values in one of the two types that a row's hash is made of."""
+    number = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
+    return values.astype("float64" if number else str)

@@ -134,7 +134,7 @@ def fitted(values: pd.Series, spec, source: Path | str) -> pd.Series:
         where = [str(row + 1) for row in values.index[wrong][:3]]
         raise Refused(
             f"{source}: {spec.name} {what} in {wrong.sum()} rows, as in row {', '.join(where)} "
-            f"({values[wrong].iloc[0]!r})."
+            f"({values[wrong].tolist()[0]!r})."
         )
     return found.astype(dtype)
 
