@@ -16,7 +16,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.callback()
 def steps(context: typer.Context) -> None:
     """The steps of this project's models, each tracked by its MLflow server."""
-    context.with_resource(config.own_temporary_folder())
+    if context.invoked_subcommand != "serve":  # it may run longer than a system keeps the folder
+        context.with_resource(config.own_temporary_folder())
 
 
 def assignment(text: str) -> tuple[str, object]:
