@@ -1,6 +1,7 @@
 """What the tests share: a clean environment, real projects made once, and their running servers."""
 
 import contextlib
+import importlib.util
 import os
 import queue
 import re
@@ -62,7 +63,8 @@ def environ(tmp_path_factory):
     # The tests' own Python and uv have no place on a user's PATH.
     tools = str(Path(sys.executable).parent)
     path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if p != tools)
-    return kept | {"HOME": str(home), "USERPROFILE": str(home), "PATH": path, "MARK": MARK}
+    own = {"HOME": str(home), "USERPROFILE": str(home), "PATH": path, "MARK": MARK}
+    return kept | own | {"PIP_NO_COMPILE": "1"}  # Python compiles what is imported, a tenth of it
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -291,6 +293,25 @@ def running(environ):
         command.end()
 
 
+def share_bytecode(project):
+    """Put what Python compiled of a project's packages where uv links the next environment from.
+
+    Compiling MLflow anew takes most of an installation's time. The server's part is left out: that
+    an installation compiles it is tested.
+    """
+    cache = Path(project.environ["HOME"], ".cache", "uv", "archive-v0")
+    sources = {file.stat().st_ino: file for file in cache.glob("*/*/**/*.py")}
+    for compiled in project.path.glob(".venv/lib/*/site-packages/**/*.pyc"):
+        source = Path(importlib.util.source_from_cache(compiled))
+        if source.is_file() and (kept := sources.get(source.stat().st_ino)):
+            if kept.match("mlflow/server/*"):
+                continue
+            shared = kept.parent / "__pycache__" / compiled.name
+            shared.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                shared.hardlink_to(compiled)
+
+
 @pytest.fixture(scope="session")
 def uv_project(checkout, environ, tmp_path_factory):
     """Return the project of a stranger with a bare machine who types README's first command."""
@@ -311,7 +332,8 @@ def uv_project(checkout, environ, tmp_path_factory):
     assert not done.returncode, done.stdout + done.stderr
     project = Project(checkout.parent / "my-ml-project", environ | {"PATH": path}, done.stdout)
     # Now, before any other test starts a server.
-    project.compiled = list(project.path.glob(".venv/lib/*/site-packages/mlflow/**/*.pyc"))
+    project.compiled = list(project.path.glob(".venv/lib/*/site-packages/mlflow/server/*/*.pyc"))
+    share_bytecode(project)
     return project
 
 
@@ -356,4 +378,5 @@ def trained(uv_project, server):
     """Return what README's `train` says on the running server, the first time."""
     done = uv_project.run(uv_project.train)
     assert not done.returncode, done.stderr
+    share_bytecode(uv_project)
     return done.stdout

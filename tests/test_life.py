@@ -50,8 +50,23 @@ class Life(History):
         with contextlib.closing(sqlite3.connect(self.database)) as opened:
             return dict(opened.execute(query, [version]).fetchall())
 
-    def point(self, version):
-        self.python(f"client.set_registered_model_alias('my-ml-project', 'champion', {version!r})")
+    def point(self, version, alias="champion"):
+        self.python(f"client.set_registered_model_alias('my-ml-project', {alias!r}, {version!r})")
+
+    def sentences(self, *calls):
+        """Return the sentence that each call of the project's functions is refused with."""
+        told = self.python(f"""
+import json, pathlib
+from my_ml_project import config, monitor, predict
+sentences = []
+for call in {calls!r}:
+    try:
+        eval(call)
+        sentences.append("nothing was refused")
+    except config.Refused as error:
+        sentences.append(str(error))
+print("\\n" + json.dumps(sentences))""")
+        return json.loads(told.splitlines()[-1])
 
     def python(self, code):
         begin = "import mlflow; client = mlflow.MlflowClient()\n"
@@ -110,24 +125,27 @@ def test_the_first_champion_has_to_pass_the_thresholds(life):
 def test_a_better_one_is_promoted_an_equal_and_a_worse_one_are_not(life):
     assert "is the champion already" in life.refused("promote")
     first = life.aliases()["champion"]
-    better = life.train("n_estimators=100")
+    better = life.train("n_estimators=30")
     assert not life.run("promote").returncode
     assert life.aliases()["champion"] == int(better)
     tags = life.tags(better)
     assert tags["promoted_from"] == str(first)
     assert {"metrics_of_challenger", "metrics_of_champion"} <= tags.keys()
 
-    life.train("n_estimators=100")
+    equal = life.python(f"""
+source = client.get_model_version("my-ml-project", {better!r})
+print(client.create_model_version("my-ml-project", source.source, source.run_id).version)""")
+    life.point(equal.splitlines()[-1], "challenger")
     told = life.refused("promote")
     assert "The challenger is refused, the champion stays: roc_auc is no better." in told
-    life.train("n_estimators=3")
+    life.point(str(first), "challenger")
     assert "The challenger is refused" in life.refused("promote")
 
 
 def test_one_that_was_trained_on_held_out_rows_gets_no_verdict(life):
     data = life.project.path / "src" / "my_ml_project" / "data.py"
     with changed(data, "return train, test", "return frame, test"):
-        leaked = life.train("n_estimators=100")
+        leaked = life.train("n_estimators=3")
     told = life.refused("promote")
     assert "143 of the 143 held-out rows were among the training rows of the challenger" in told
     assert f"version {leaked}: no verdict" in told
@@ -150,7 +168,7 @@ def test_rollback_goes_down_the_line_and_stops_at_its_end(life):
     assert f"Version {first} is the champion again (taken back: {second})" in done.stdout
     assert "rolled_back_by" in life.tags(second)
     assert f"There was no champion before version {first}: it stays." in life.refused("rollback")
-    life.python(f"client.set_registered_model_alias('my-ml-project', 'challenger', '{second}')")
+    life.point(str(second), "challenger")
     assert not life.run("promote").returncode
     assert life.aliases()["champion"] == second
 
@@ -171,67 +189,70 @@ rows.to_parquet({str(folder / "in.parquet")!r})
     return folder
 
 
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [("in.csv", "out.csv"), ("in.parquet", "out.parquet"), ("in.csv", "b.parquet")],
-)
-def test_a_file_is_scored_whole(life, rows, source, target):
-    (temporary := rows / "temporary").mkdir(exist_ok=True)
-    done = life.run(f"predict {rows / source} {rows / target}", TMPDIR=str(temporary))
-    assert not done.returncode, done.stderr
-    assert not list(temporary.iterdir())  # of the model's copy
+def test_a_file_is_scored_whole(life, rows):
+    (temporary := rows / "temporary").mkdir()
     version = life.aliases()["champion"]
-    assert f"Wrote    {rows / target}: 569 rows by version {version}" in done.stdout
-    read = "csv" if target.endswith("csv") else "parquet"
+    targets = {"out.csv": "in.csv", "out.parquet": "in.parquet", "b.parquet": "in.csv"}
+    for target, source in targets.items():
+        done = life.run(f"predict {rows / source} {rows / target}", TMPDIR=str(temporary))
+        assert not done.returncode, done.stderr
+        assert not list(temporary.iterdir())  # of the model's copy
+        assert f"Wrote    {rows / target}: 569 rows by version {version}" in done.stdout
     agreed = life.python(f"""
 import pandas as pd
 from my_ml_project import data
-found = pd.read_{read}({str(rows / target)!r})
-assert list(found.patient.astype(int)) == list(range(569))
-assert found.mean_radius.dtype == "float64"
-assert set(found.model_version.astype(int)) == {{{version}}} and found.predicted_at.notna().all()
-assert found.probability.between(0.5, 1).all()
-print((found.prediction == data.load()[data.TARGET]).mean())""")
-    assert float(agreed) > 0.95
+for name in {[*targets]}:
+    read = pd.read_csv if name.endswith("csv") else pd.read_parquet
+    found = read({str(rows)!r} + "/" + name)
+    assert list(found.patient.astype(int)) == list(range(569))
+    assert found.mean_radius.dtype == "float64"
+    assert set(found.model_version.astype(int)) == {{{version}}}
+    assert found.predicted_at.notna().all()
+    assert found.probability.between(0.5, 1).all()
+    print((found.prediction == data.load()[data.TARGET]).mean())""").split()
+    assert len(agreed) == 3 and min(map(float, agreed)) > 0.95
     assert not list(rows.glob(".predict-*"))
 
 
 def test_rows_that_do_not_fit_are_named(life, rows, tmp_path):
     with (rows / "in.csv").open() as file:
         header, *lines = csv.reader(file)
-
-    def refused(name, header, lines):
-        with (tmp_path / name).open("w", newline="") as file:
-            csv.writer(file).writerows([header, *lines] if header else [])
-        told = life.refused(f"predict {tmp_path / name} {tmp_path / 'out.csv'}")
-        assert not (tmp_path / "out.csv").exists()
-        return told
-
     area = header.index("mean_area")
-    fewer = [line[:area] + line[area + 1 :] for line in lines]
-    told = refused("missing.csv", header[:area] + header[area + 1 :], fewer)
-    assert "missing.csv lacks the columns mean_area, which the model needs; it has mean_ra" in told
-    wrong = [[*line[:area], "big" if n in (4, 7) else line[area], *line[area + 1 :]]
-             for n, line in enumerate(lines)]  # fmt: skip
-    told = refused("wrong.csv", header, wrong)
-    assert "mean_area is no number in 2 rows, as in row 5, 8 ('big')." in told
-    assert "There are no rows to predict." in refused("no-rows.csv", header, [])
-    assert "cannot be read: No columns to parse" in refused("empty.csv", [], [])
-    taken = ["prediction" if name == "patient" else name for name in header]
-    assert "has a column prediction, as the output will: rename it." in refused(
-        "taken.csv", taken, lines
-    )
-    assert "ends neither in .csv nor" in life.refused(f"predict {rows}/in.csv {tmp_path}/out.xls")
-    assert f"There is no file {tmp_path}/no.csv." in life.refused(
-        f"predict {tmp_path}/no.csv x.csv"
-    )
 
-    gaps = [[*line[:area], "" if n == 3 else line[area], *line[area + 1 :]]
-            for n, line in enumerate(lines)]  # fmt: skip
-    with (tmp_path / "gaps.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *gaps])
-    done = life.run(f"predict {tmp_path}/gaps.csv {tmp_path}/out.csv")  # the model fills them
-    assert not done.returncode, done.stderr
+    def write(name, change=list, lines=lines):
+        with (tmp_path / name).open("w", newline="") as file:
+            csv.writer(file).writerows(map(change, [header, *lines]))
+
+    def without(row):
+        return row[:area] + row[area + 1 :]
+
+    def having(value, *numbers):
+        changed = [lines[number] for number in numbers]
+        return lambda row: [*row[:area], value, *row[area + 1 :]] if row in changed else row
+
+    write("missing.csv", without)
+    write("wrong.csv", having("big", 4, 7))
+    write("taken.csv", lambda row: ["prediction" if name == "patient" else name for name in row])
+    write("no-rows.csv", lines=[])
+    (tmp_path / "empty.csv").touch()
+    told = life.refused(f"predict {tmp_path / 'missing.csv'} {tmp_path / 'out.csv'}")
+    assert "missing.csv lacks the columns mean_area, which the model needs; it has mean_ra" in told
+    asked = {
+        "wrong.csv out.csv": "mean_area is no number in 2 rows, as in row 5, 8 ('big').",
+        "taken.csv out.csv": "has a column prediction, as the output will: rename it.",
+        "no-rows.csv out.csv": "There are no rows to predict.",
+        "empty.csv out.csv": "cannot be read: No columns to parse",
+        "wrong.csv out.xls": "ends neither in .csv nor",
+        "no.csv out.csv": f"There is no file {tmp_path}/no.csv.",
+    }
+    places = [[f"pathlib.Path({str(tmp_path / name)!r})" for name in two.split()] for two in asked]
+    told = life.sentences(*(f"predict.predict({', '.join(two)})" for two in places))
+    for said, sentence in zip(told, asked.values(), strict=True):
+        assert sentence in said
+    assert not list(tmp_path.glob("out.*"))
+
+    write("gaps.csv", having("", 3))
+    life.done(f"predict {tmp_path}/gaps.csv {tmp_path}/out.csv")  # the model fills them
 
 
 def test_what_the_model_does_not_know_passes_through_as_it_is(life, rows, tmp_path):

@@ -2,9 +2,6 @@
 
 import json
 import signal
-import socket
-import subprocess
-import time
 import urllib.request
 
 import pytest
@@ -58,7 +55,7 @@ def test_a_run_tells_all_that_made_it(api, trained):
     assert run["info"]["status"] == "FINISHED"
     data = run["data"]
     assert pairs(data["params"]) == {
-        "n_estimators": "100", "max_depth": "None", "min_samples_leaf": "1", "seed": "0",
+        "n_estimators": "50", "max_depth": "None", "min_samples_leaf": "1", "seed": "0",
     }  # fmt: skip
     assert {"roc_auc", "accuracy", "recall"} <= set(pairs(data["metrics"]))
     assert pairs(data["metrics"])["roc_auc"] > 0.95
@@ -135,11 +132,12 @@ def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, envir
         assert "uv.lock" in listed and "tracking/.gitignore" in listed
         assert not [name for name in listed if name.endswith(".db") or ".venv" in name]
         commit = uv_project.run("git rev-parse HEAD").stdout.strip()
-        clean = run_of(api, uv_project.run(uv_project.train).stdout)
+        typed = f"{uv_project.train.strip()} -p n_estimators=3"
+        clean = run_of(api, uv_project.run(typed).stdout)
         assert pairs(clean["data"]["tags"])["git"] == commit
         assert pairs(clean["data"]["tags"])["git_dirty"] == "false"
         new.write_text("NEW = 1\n")
-        dirty = run_of(api, uv_project.run(uv_project.train).stdout)
+        dirty = run_of(api, uv_project.run(typed).stdout)
         assert pairs(dirty["data"]["tags"])["git_dirty"] == "true"
         place = f"tracking/artifacts/1/{dirty['info']['run_id']}/artifacts/origin/changes.diff"
         assert "+NEW = 1" in uv_project.read(place)
@@ -159,16 +157,17 @@ def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, envir
         ("--seed 4294967296", 2, "Invalid value for '--seed'"),
     ],
 )
-def test_a_wrong_parameter_gets_a_sentence(uv_project, server, words, code, sentence):
+def test_a_wrong_parameter_gets_a_sentence(uv_project, api, trained, words, code, sentence):
+    before = newest(api)["info"]["run_id"]
     done = uv_project.run(f"{uv_project.train.strip()} {words}")
     assert done.returncode == code
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_run_that_fails_does_not_look_finished(uv_project, api, trained):
-    uv_project.run(f"{uv_project.train.strip()} -p n_estimators=-5")
-    assert newest(api)["info"]["status"] == "FAILED"
+    run = newest(api)["info"]
+    if code == 1:  # only the model itself can say so: its run does not look finished
+        assert run["run_id"] != before and run["status"] == "FAILED"
+    else:
+        assert run["run_id"] == before
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -192,16 +191,6 @@ def test_neither_a_proxy_nor_the_plainest_locale_is_in_the_way(uv_project, api, 
     assert run_of(api, done.stdout)["info"]["status"] == "FINISHED"
 
 
-def test_a_terminal_of_few_letters_is_enough(odd_project, running):
-    """In a folder whose name the terminal cannot show."""
-    few = {"PYTHONIOENCODING": "ascii"}
-    server = running(odd_project.script("start-server"), odd_project.path, **few)
-    server.expect("Ready")
-    done = odd_project.run(f"{odd_project.script('odd')} train", **few)
-    assert not done.returncode, done.stderr
-    assert "(alias challenger)" in done.stdout
-
-
 def test_an_untrusted_type_is_named_before_anything_is_registered(uv_project, api, trained):
     source = uv_project.path / "src/my_ml_project/model.py"
     kept = source.read_text()
@@ -215,33 +204,6 @@ def test_an_untrusted_type_is_named_before_anything_is_registered(uv_project, ap
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_server_it_says_within_5_s_how_to_start_one(venv_project):
-    begin = time.monotonic()
-    done = venv_project.run(venv_project.train)
-    assert time.monotonic() - begin < 5
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"No server answers at {venv_project.uri}: start this project's server in another "
-        "terminal: .venv/bin/start-server\n"
-    )
-
-
-def test_a_port_that_accepts_and_never_answers_is_given_up_within_5_s(venv_project):
-    with socket.create_server(("127.0.0.1", venv_project.port)):
-        begin = time.monotonic()
-        done = venv_project.run(venv_project.train)
-        assert time.monotonic() - begin < 5
-    assert done.returncode == 1
-    assert f"{venv_project.uri} is held by process" in done.stderr
-
-
-def test_the_address_of_a_store_in_the_shell_is_refused(venv_project, tmp_path):
-    done = venv_project.run(venv_project.train, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/x.db")
-    assert done.returncode == 1
-    assert "(MLFLOW_TRACKING_URI from your shell) is no server: unset it" in done.stderr
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_project_s_own_tests_pass_without_the_internet(uv_project):
     before = uv_project.history()
     nobody = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
@@ -252,8 +214,8 @@ def test_the_project_s_own_tests_pass_without_the_internet(uv_project):
 
 
 @pytest.mark.parametrize("words", ["ruff check .", "ruff format --check .", "mypy"])
-def test_the_project_is_clean_for_its_own_tools(venv_project, words):
-    done = venv_project.run(f"{venv_project.bin}/{words}")
+def test_the_project_is_clean_for_its_own_tools(uv_project, words):
+    done = uv_project.run(f"{uv_project.bin}/{words}")
     assert not done.returncode, done.stdout + done.stderr
 
 
@@ -265,16 +227,6 @@ def test_the_project_is_clean_for_its_own_pre_commit(uv_project):
     )
     assert not done.returncode, done.stdout + done.stderr
     assert done.stdout.count("Passed") == 2
-
-
-def test_versions_freeze_into_a_file_for_the_team(venv_project):
-    """As the guide says for venv; the editable project itself stays out."""
-    command = next(line for line in venv_project.read("README.md").split("`") if "=freeze" in line)
-    done = venv_project.run(command)
-    assert not done.returncode, done.stderr
-    frozen = venv_project.read("requirements.lock")
-    assert "mlflow==" in frozen and "ca-va" not in frozen and "-e " not in frozen
-    subprocess.run(["rm", venv_project.path / "requirements.lock"], check=True)
 
 
 def test_an_experiment_that_was_deleted_gets_a_sentence(uv_project, api, trained):
