@@ -3,8 +3,8 @@
     python alarms.py RESAMPLINGS
 
 Each resampling draws reference and new rows from one and the same distribution: parts of the
-sample's rows without replacement, which a model that saw neither scores; and rows of a made-up
-table with numbers, ties, skew, categories, text and missing values.
+sample's rows without replacement, which a model that saw neither scores; and, five times as often,
+rows of a made-up table with numbers, ties, skew, categories, text and missing values.
 """
 
 import io
@@ -16,6 +16,7 @@ import pandas as pd
 from my_ml_project import data, drift, model, monitor
 
 RESAMPLINGS = int(sys.argv[1])
+MADE_UP = 5 * RESAMPLINGS
 
 
 def sample_rows(generator):
@@ -59,15 +60,20 @@ def zipf(k):
     return weights / weights.sum()
 
 
+def share(count, number):
+    return f"{count:2} in {number:4} ({count / number:.1%})"
+
+
 def main():
     generator = np.random.default_rng(0)
     sample = np.array([sample_rows(generator) for _ in range(RESAMPLINGS)]).sum(axis=0)
-    many = sum(made_up_rows(generator) for _ in range(RESAMPLINGS))
-    few = sum(made_up_rows(generator, new=50) for _ in range(RESAMPLINGS))
-    print(f"false alarms in {RESAMPLINGS} resamplings, at a stated rate of {drift.ALPHA:.0%}")
-    print(f"the sample, 143 against 300 rows, 32 columns    drift {sample[0]}, decay {sample[1]}")
-    print(f"made up, 5000 against 1000 rows, 26 columns     drift {many}")
-    print(f"made up, 5000 against   50 rows, 26 columns     drift {few}")
+    drifts, decays = sample
+    print(f"false alarms, at a stated rate of {drift.ALPHA:.0%}")
+    print(f"the sample, 143 against 300 rows, 32 columns   {share(drifts, RESAMPLINGS)} of drift")
+    print(f"                                               {share(decays, RESAMPLINGS)} of decay")
+    for new in (1000, 50):
+        many = sum(made_up_rows(generator, new=new) for _ in range(MADE_UP))
+        print(f"made up, 5000 against {new:4} rows, 26 columns    {share(many, MADE_UP)} of drift")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ def environ(tmp_path_factory):
     tools = str(Path(sys.executable).parent)
     path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if p != tools)
     own = {"HOME": str(home), "USERPROFILE": str(home), "PATH": path, "MARK": MARK}
-    return kept | own | {"PIP_NO_COMPILE": "1"}  # Python compiles what is imported, a tenth of it
+    # A falsy value, as pip wants it: Python compiles what is imported, a tenth of it.
+    return kept | own | {"PIP_NO_COMPILE": "0"}
 
 
 @pytest.fixture(scope="session", autouse=True)

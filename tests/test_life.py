@@ -133,8 +133,8 @@ def test_a_better_one_is_promoted_an_equal_and_a_worse_one_are_not(life):
     assert {"metrics_of_challenger", "metrics_of_champion"} <= tags.keys()
 
     equal = life.python(f"""
-source = client.get_model_version("my-ml-project", {better!r})
-print(client.create_model_version("my-ml-project", source.source, source.run_id).version)""")
+better = client.get_model_version("my-ml-project", {better!r})
+print(mlflow.register_model(better.source, better.name).version)""")
     life.point(equal.splitlines()[-1], "challenger")
     told = life.refused("promote")
     assert "The challenger is refused, the champion stays: roc_auc is no better." in told

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import Project, free_port
@@ -60,10 +61,11 @@ def test_a_history_is_there_after_a_move(odd_project, running, tmp_path):
     shutil.move(old, project.path)
     done = project.run(remake(project))
     assert not done.returncode, done.stderr
+    serving(running, project, "uv run")
     for way in WAYS:
-        server = serving(running, project, way)
-        assert recall(project) == before
-        server.end()
+        done = project.run(WAYS[way](project, "start-server"))
+        assert done.stdout.startswith(f"This project's server already runs at {project.uri} (")
+    assert recall(project) == before
     assert not old.exists()
 
 
@@ -118,6 +120,7 @@ def test_a_second_person_clones_installs_checks_and_trains(uv_project, running, 
         shutil.rmtree(uv_project.path / ".git")
     home = tmp_path / "home"
     home.mkdir()
+    (home / ".cache").symlink_to(Path(uv_project.environ["HOME"], ".cache"))  # of downloads
     theirs = Project(tmp_path / "theirs", uv_project.environ | {"HOME": str(home)})
     assert theirs.history() == ([".gitignore"], {})
     done = theirs.run(theirs.install)

@@ -75,15 +75,14 @@ def test_ctrl_c_stops_what_uv_run_started(odd_project, running):
     command.expect("Stopped")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_server_starts_from_anywhere_and_stops_with_all_its_processes(
-    venv_project, running, tmp_path, how
+    venv_project, running, tmp_path
 ):
     command = running(venv_project.script("start-server"), tmp_path)
     command.expect(f"Ready    {venv_project.uri}")
     command.expect(f"History  {venv_project.path / 'tracking'}")
     assert len(command.children()) >= 2
-    assert command.end(how) == 0
+    assert command.end(signal.SIGTERM) == 0
     command.expect("Stopped")
     assert list(tmp_path.iterdir()) == []
     assert not (venv_project.path / "mlruns").exists()
