@@ -35,6 +35,15 @@ ODD_TEXTS = {
 MARK = f"started-by-test-{uuid.uuid4().hex}"
 
 
+# The longest first, so that the workers end together.
+LONGEST = ("server", "history", "life", "story", "places", "own_models", "train", "hook")
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.module.__name__, len(LONGEST)))
+
+
 def pytest_addoption(parser):
     parser.addoption("--pictures", help="folder to write screenshots of the real UI to")
 

@@ -126,7 +126,7 @@ def old(history):
 # One owner
 
 
-def test_of_two_servers_started_at_once_one_serves_and_both_succeed(history):
+def test_of_two_servers_started_at_once_one_serves_and_a_killed_one_leaves_no_server(history):
     both = [history.start(), history.start()]
     try:
         wait_until(lambda: any(command.process.poll() is not None for command in both), 120)
@@ -141,19 +141,14 @@ def test_of_two_servers_started_at_once_one_serves_and_both_succeed(history):
         done = history.run("start-server --port 23456")
         assert (done.returncode, done.stdout) == (0, told)
         assert f"served at {history.uri} (process " in history.run("doctor").stdout
+
+        family = psutil.Process(winner.process.pid).children(recursive=True)
+        assert len(family) >= 2
+        winner.process.kill()
+        assert not psutil.wait_procs(family, timeout=30)[1]
     finally:
         for command in both:
             command.end()
-
-
-def test_a_killed_start_server_leaves_no_server_and_the_next_one_starts(history):
-    command = history.start()
-    command.expect("Ready")
-    family = psutil.Process(command.process.pid).children(recursive=True)
-    assert len(family) >= 2
-    command.process.kill()
-    assert not psutil.wait_procs(family, timeout=30)[1]
-
     done = history.run("start-server --check")
     assert not done.returncode, done.stderr
     assert f"Checked: the server answers at {history.uri}" not in done.stdout

@@ -249,10 +249,10 @@ def test_generating_again_over_a_project_keeps_its_history(
     with (project.path / "README.md").open("a") as readme:
         readme.write("Ours.\n")
     env = {"PATH": uv_project.environ["PATH"], "MLFLOW_TEMPLATE_STRICT": "1"}
-    for words, kept in ((["-f", "-s"], True), (["-f"], False)):
+    for words, kept in ((["-f", "-s"], True), (["-f", "setup=later"], False)):
         done = cookiecutter(tmp_path, "--no-input", *words, env=env)
         assert not done.returncode, done.stderr
-        assert "Verified" in done.stdout
+        assert ("Verified" in done.stdout) == kept
         assert project.read("README.md").endswith("Ours.\n") == kept
         assert project.read("mine.py") == "mine = 1\n"
         assert project.history() == before

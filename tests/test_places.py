@@ -81,10 +81,18 @@ def test_a_copied_environment_does_not_act_on_the_original(odd_project, tmp_path
     assert odd_project.history() == before
 
 
-def test_uv_run_mends_a_copied_environment_and_acts_on_the_copy(odd_project, running, tmp_path):
-    """With the original's server up, on the port that both settings name."""
+def test_a_link_is_the_same_project_and_uv_run_mends_a_copy_s_environment(
+    odd_project, running, tmp_path
+):
+    """With the original's server up, started through the link, on the port that all name."""
     copy = odd_project.copy(tmp_path / "copy")
-    server = serving(running, odd_project)
+    link = tmp_path / "link"
+    link.symlink_to(odd_project.path)
+    serving(running, Project(link, odd_project.environ))
+    done = odd_project.run(odd_project.script("start-server"))
+    told = f"This project's server already runs at {odd_project.uri} (process "
+    assert done.stdout.startswith(told)
+
     before = odd_project.history()
     done = copy.run("uv run odd train")
     assert done.returncode == 1
@@ -93,17 +101,6 @@ def test_uv_run_mends_a_copied_environment_and_acts_on_the_copy(odd_project, run
     assert not done.returncode, done.stderr
     assert str(copy.path / "tracking" / "mlflow.db") in done.stdout
     assert odd_project.history() == before
-    server.end()
-
-
-def test_a_linked_folder_is_the_same_project(odd_project, running, tmp_path):
-    link = tmp_path / "link"
-    link.symlink_to(odd_project.path)
-    linked = Project(link, odd_project.environ)
-    serving(running, linked)
-    done = linked.run(f"cd / && {linked.script('start-server')}")
-    told = f"This project's server already runs at {odd_project.uri} (process "
-    assert done.stdout.startswith(told)
 
 
 def test_a_second_person_clones_installs_checks_and_trains(uv_project, running, tmp_path):
@@ -170,35 +167,26 @@ def test_a_globally_installed_mlflow_can_serve_the_history(own_environment, uv_p
     assert "(alias challenger)" in done.stdout
 
 
-def test_two_lines_put_the_history_on_another_disk(own_environment, running, tmp_path):
+def test_two_lines_put_the_history_on_another_disk_where_projects_share_it(
+    uv_project, own_environment, running, tmp_path
+):
+    """Two projects with the same lines have one history and one server."""
     before = own_environment.history()
     readme = own_environment.read("README.md")
-    changes = dict(re.findall(r"`(MLFLOW_[A-Z_]+)=([^`]*/data/[^`]*)`", readme))
-    changes = {name: value.replace("/data", f"{tmp_path}/data") for name, value in changes.items()}
-    port, path = {"MLFLOW_PORT": str(free_port())}, {"PATH": own_environment.environ["PATH"]}
-    with own_environment.settings(**changes):
-        server = running("start-server", own_environment.path, **port, **path)
+    lines = dict(re.findall(r"`(MLFLOW_[A-Z_]+)=([^`]*/data/[^`]*)`", readme))
+    same = {name: value.replace("/data", f"{tmp_path}/data") for name, value in lines.items()}
+    same["MLFLOW_PORT"] = str(free_port())
+    path = {"PATH": own_environment.environ["PATH"]}
+    with own_environment.settings(**same), uv_project.settings(**same):
+        server = running("start-server", own_environment.path, **path)
         server.expect(f"History  {tmp_path}/data/mlflow")
-        done = own_environment.run("mine train", **port)
-        assert not done.returncode, done.stderr
+        done = uv_project.run(uv_project.start)
+        assert done.stdout.startswith("This project's server already runs at")
+        for project, train in ((own_environment, "mine train"), (uv_project, uv_project.train)):
+            done = project.run(train)
+            assert not done.returncode, done.stderr
         server.end()
     assert own_environment.history() == before
     assert (tmp_path / "data/mlflow/mlflow.db").exists()
-    assert list((tmp_path / "data/mlflow/artifacts/1").glob("*/artifacts/plots/*.png"))
-
-
-def test_projects_with_the_same_lines_share_one_history_and_one_server(
-    uv_project, own_environment, running, tmp_path
-):
-    same = {
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlflow.db",
-        "MLFLOW_ARTIFACTS_DESTINATION": f"{tmp_path}/artifacts",
-        "MLFLOW_PORT": str(free_port()),
-    }
-    path = {"PATH": own_environment.environ["PATH"]}
-    running("start-server", own_environment.path, **same, **path).expect("Ready")
-    done = uv_project.run(uv_project.start, **same)
-    assert done.stdout.startswith("This project's server already runs at")
-    done = uv_project.run(uv_project.train, **same)
-    assert not done.returncode, done.stderr
-    assert list((tmp_path / "artifacts" / "1").glob("*/artifacts/plots/*.png"))
+    pictures = (tmp_path / "data/mlflow/artifacts").glob("[12]/*/artifacts/plots/roc_curve.png")
+    assert len([*pictures]) == 2

@@ -67,20 +67,38 @@ def test_versions_freeze_into_a_file_for_the_team(venv_project):
     subprocess.run(["rm", venv_project.path / "requirements.lock"], check=True)
 
 
-def test_ctrl_c_stops_what_uv_run_started(odd_project, running):
-    path = {"PATH": odd_project.environ["PATH"]}
-    command = running(odd_project.start.strip(), odd_project.path, **path)
+def test_what_uv_run_starts_opens_the_user_s_browser_and_stops_with_ctrl_c(
+    odd_project, running, tmp_path
+):
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/bash\necho "$1" >> {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    words = f"{odd_project.start.strip()} --open"
+    env = {"BROWSER": f"{browser} %s", "PATH": odd_project.environ["PATH"]}
+    command = running(words, odd_project.path, **env)
     command.expect(f"Ready    {odd_project.uri}")
+    page = command.expect("Browser").split()[1]
+    command.expect("Ctrl-C")
+    assert odd_project.run(words, **env).returncode == 0
     assert command.end(signal.SIGINT) == 0
     command.expect("Stopped")
+    assert (tmp_path / "opened").read_text().split() == [page, page]
+    assert page.startswith(f"{odd_project.uri}/#/experiments")
 
 
-def test_the_server_starts_from_anywhere_and_stops_with_all_its_processes(
+def test_the_server_starts_from_anywhere_on_another_port_and_stops_with_all_its_processes(
     venv_project, running, tmp_path
 ):
-    command = running(venv_project.script("start-server"), tmp_path)
-    command.expect(f"Ready    {venv_project.uri}")
+    """Whoever looks for it at the port of the settings is told where it is."""
+    port = free_port()
+    command = running(f"{venv_project.script('start-server')} --port {port}", tmp_path)
+    command.expect(f"Ready    http://127.0.0.1:{port}")
     command.expect(f"History  {venv_project.path / 'tracking'}")
+    done = venv_project.run(venv_project.train)
+    assert done.returncode == 1
+    assert f"This project's server runs at http://127.0.0.1:{port}, not at" in done.stderr
+    done = venv_project.run(venv_project.start)
+    assert f"already runs at http://127.0.0.1:{port}" in done.stdout
     assert len(command.children()) >= 2
     assert command.end(signal.SIGTERM) == 0
     command.expect("Stopped")
@@ -106,10 +124,21 @@ def test_a_closed_terminal_leaves_no_server_behind(odd_project):
     assert not psutil.wait_procs(family, timeout=30)[1]
 
 
-def test_the_server_ends_whole_when_its_main_process_is_killed(venv_project, running):
+def test_a_server_that_hangs_is_no_stranger_and_goes_whole_with_its_main_process(
+    venv_project, running
+):
     command = running(venv_project.script("start-server"), venv_project.path)
     command.expect("Ready")
     family = command.children()
+    for process in family:
+        process.suspend()
+    done = venv_project.run(venv_project.train)
+    for process in family:
+        process.resume()
+    assert done.returncode == 1
+    assert f"{venv_project.uri} is held by this project's process " in done.stderr
+    assert "busy, silent or on another history: try again, or end it." in done.stderr
+
     main = next(child for child in family if "ops.server" in " ".join(child.cmdline()))
     main.kill()
     command.expect("The server ended by itself")
@@ -206,20 +235,6 @@ def test_a_terminal_of_few_letters_is_enough(odd_project, running):
     done = odd_project.run(f"{odd_project.script('odd')} train", **few)
     assert not done.returncode, done.stderr
     assert "(alias challenger)" in done.stdout
-
-
-def test_an_own_server_that_hangs_is_not_taken_for_a_stranger(odd_project, running):
-    command = running(odd_project.script("start-server"), odd_project.path)
-    command.expect("Ready")
-    family = command.children()
-    for process in family:
-        process.suspend()
-    done = odd_project.run(f"{odd_project.script('odd')} train")
-    for process in family:
-        process.resume()
-    assert done.returncode == 1
-    assert f"{odd_project.uri} is held by this project's process " in done.stderr
-    assert "busy, silent or on another history: try again, or end it." in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -375,31 +390,6 @@ def test_a_running_server_is_recognised_and_proved_instead_of_started_twice(uv_p
     assert not done.returncode, done.stderr
     assert f"Checked: the server answers at {uv_project.uri}" in done.stdout
     assert "Starting" not in done.stdout
-
-
-def test_another_port_for_once_and_who_looks_in_the_wrong_place_is_told(venv_project, running):
-    port = free_port()
-    command = running(f"{venv_project.script('start-server')} --port {port}", venv_project.path)
-    command.expect(f"Ready    http://127.0.0.1:{port}")
-    done = venv_project.run(venv_project.train)
-    assert done.returncode == 1
-    assert f"This project's server runs at http://127.0.0.1:{port}, not at" in done.stderr
-    done = venv_project.run(venv_project.start)
-    assert f"already runs at http://127.0.0.1:{port}" in done.stdout
-
-
-def test_open_shows_the_ui_in_the_user_s_browser(odd_project, running, tmp_path):
-    browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/bash\necho "$1" >> {tmp_path}/opened\n')
-    browser.chmod(0o755)
-    words, env = f"{odd_project.script('start-server')} --open", {"BROWSER": f"{browser} %s"}
-    command = running(words, odd_project.path, **env)
-    page = command.expect("Browser").split()[1]
-    command.expect("Ctrl-C")
-    assert odd_project.run(words, **env).returncode == 0
-    command.end()
-    assert (tmp_path / "opened").read_text().split() == [page, page]
-    assert page.startswith(f"{odd_project.uri}/#/experiments")
 
 
 # Without a server
