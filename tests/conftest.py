@@ -310,12 +310,11 @@ def share_bytecode(project):
     an installation compiles it is tested.
     """
     cache = Path(project.environ["HOME"], ".cache", "uv", "archive-v0")
-    sources = {file.stat().st_ino: file for file in cache.glob("*/*/**/*.py")}
-    for compiled in project.path.glob(".venv/lib/*/site-packages/**/*.pyc"):
+    sources = {file.stat().st_ino: file for file in cache.rglob("*.py")}
+    for compiled in project.path.glob(".venv/lib/*/site-packages/**/*.cpython-3??.pyc"):
         source = Path(importlib.util.source_from_cache(compiled))
-        if source.is_file() and (kept := sources.get(source.stat().st_ino)):
-            if kept.match("mlflow/server/*"):
-                continue
+        kept = source.is_file() and sources.get(source.stat().st_ino)
+        if kept and not kept.match("mlflow/server/*"):
             shared = kept.parent / "__pycache__" / compiled.name
             shared.parent.mkdir(exist_ok=True)
             with contextlib.suppress(FileExistsError):

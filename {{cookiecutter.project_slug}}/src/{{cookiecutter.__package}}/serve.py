@@ -164,8 +164,9 @@ def rows_of(kind: str, given: str) -> list[dict]:
     if kind.startswith(scoring_server.CONTENT_TYPE_CSV):
         return list(csv.DictReader(io.StringIO(given)))
     if kind.startswith(scoring_server.CONTENT_TYPE_PARQUET):
-        # Not of a Python file, which a thread of pyarrow's may still hold when the process ends.
-        return pq.read_table(pa.BufferReader(base64.b64decode(given))).to_pylist()
+        # Without threads: one that still holds Python's bytes when the process ends aborts it.
+        file = pq.ParquetFile(pa.BufferReader(base64.b64decode(given)))
+        return file.read(use_threads=False).to_pylist()
     data = json.loads(given)
     if split := data.get("dataframe_split"):
         return [dict(zip(split["columns"], row, strict=True)) for row in split["data"]]
