@@ -73,8 +73,10 @@ def environ(tmp_path_factory):
     tools = str(Path(sys.executable).parent)
     path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if p != tools)
     own = {"HOME": str(home), "USERPROFILE": str(home), "PATH": path, "MARK": MARK}
-    # A falsy value, as pip wants it: Python compiles what is imported, a tenth of it.
-    return kept | own | {"PIP_NO_COMPILE": "0"}
+    # Workers share two cores, on which BLAS's threads would wait for each other. pip need not
+    # compile (a falsy value says so): Python compiles what is imported, a tenth of it.
+    lean = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PIP_NO_COMPILE": "0"}
+    return kept | own | lean
 
 
 @pytest.fixture(scope="session", autouse=True)

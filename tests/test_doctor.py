@@ -46,21 +46,6 @@ def patient(uv_project, trained_backup, tmp_path):
     return patient
 
 
-def test_a_new_project_is_well(odd_project, trained_backup):
-    """The unused project's own history, in the hardest place."""
-    command = odd_project.script("odd")
-    done = odd_project.run(f"{command} doctor")
-    assert done.returncode == 0, done.stdout
-    marks = {line[0] for line in done.stdout.splitlines()}
-    assert "✓" in marks and marks <= {"✓", "!", " "}
-    assert {line.split()[1] for line in done.stdout.splitlines() if line[0] != " "} >= {
-        "environment", "settings", "serving", "store", "disk", "experiments", "files", "place",
-        "strays", "unfinished", "backups",
-    }  # fmt: skip
-    plain = odd_project.run(f"{command} doctor", PYTHONIOENCODING="cp1252")
-    assert plain.returncode == 0 and plain.stdout.startswith("+ environment")
-
-
 def test_a_trained_history_is_well_and_wants_a_backup_elsewhere(patient):
     code, found = patient.findings()
     assert code == 0

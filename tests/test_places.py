@@ -48,6 +48,20 @@ def test_a_project_in_the_hardest_place_is_verified_and_built(odd_project):
     assert odd_project.python("import odd; print(odd.__file__)").startswith(str(odd_project.path))
 
 
+def test_doctor_finds_a_new_project_well(odd_project):
+    command = odd_project.script("odd")
+    done = odd_project.run(f"{command} doctor")
+    assert done.returncode == 0, done.stdout
+    marks = {line[0] for line in done.stdout.splitlines()}
+    assert "✓" in marks and marks <= {"✓", "!", " "}
+    assert {line.split()[1] for line in done.stdout.splitlines() if line[0] != " "} >= {
+        "environment", "settings", "serving", "store", "disk", "experiments", "files", "place",
+        "strays", "unfinished", "backups",
+    }  # fmt: skip
+    plain = odd_project.run(f"{command} doctor", PYTHONIOENCODING="cp1252")
+    assert plain.returncode == 0 and plain.stdout.startswith("+ environment")
+
+
 def test_a_history_is_there_after_a_move(odd_project, running, tmp_path):
     """Train, move, make the environment anew with the guide's line: all is there, by each way."""
     project = odd_project.copy(tmp_path / "it's 100% #1 ñandú")
