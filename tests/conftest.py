@@ -33,8 +33,6 @@ ODD_TEXTS = {
 }
 # In the environment of every process that a test starts, so that none is left behind unseen.
 MARK = f"started-by-test-{uuid.uuid4().hex}"
-
-
 # The longest first, so that the workers end together.
 LONGEST = ("server", "history", "life", "story", "places", "own_models", "train", "hook")
 
