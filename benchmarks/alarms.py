@@ -37,7 +37,7 @@ def sample_rows(generator):
     return "drift" in verdict, "decay" in verdict
 
 
-def made_up_rows(generator, old=5000, new=1000):
+def made_up_rows(generator, new, old=5000):
     """Return whether drift is said of two parts of a made-up table."""
     n = old + new
     columns = {f"number {k}": generator.normal(size=n) for k in range(5)}

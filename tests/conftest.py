@@ -341,7 +341,7 @@ def uv_project(checkout, environ, tmp_path_factory):
     assert not done.returncode, done.stdout + done.stderr
     project = Project(checkout.parent / "my-ml-project", environ | {"PATH": path}, done.stdout)
     # Now, before any other test starts a server.
-    project.compiled = list(project.path.glob(".venv/lib/*/site-packages/mlflow/server/*/*.pyc"))
+    project.compiled = list(project.path.glob(".venv/lib/*/site-packages/mlflow/**/*.pyc"))
     share_bytecode(project)
     return project
 

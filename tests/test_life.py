@@ -53,20 +53,21 @@ class Life(History):
     def point(self, version, alias="champion"):
         self.python(f"client.set_registered_model_alias('my-ml-project', {alias!r}, {version!r})")
 
-    def sentences(self, *calls):
-        """Return the sentence that each call of the project's functions is refused with."""
+    def refuses(self, asked):
+        """Assert that each call of the project's functions is refused with its sentence."""
         told = self.python(f"""
 import json, pathlib
 from my_ml_project import config, monitor, predict, promote, serve
 sentences = []
-for call in {calls!r}:
+for call in {[*asked]}:
     try:
         eval(call)
         sentences.append("nothing was refused")
     except config.Refused as error:
         sentences.append(str(error))
 print("\\n" + json.dumps(sentences))""")
-        return json.loads(told.splitlines()[-1])
+        for said, sentence in zip(json.loads(told.splitlines()[-1]), asked.values(), strict=True):
+            assert sentence in said
 
     def python(self, code):
         begin = "import mlflow; client = mlflow.MlflowClient()\n"
@@ -94,16 +95,13 @@ def changed(file, old, new):
 
 def test_before_there_is_a_champion_each_step_says_what_comes_first(life):
     assert "There is no challenger yet: train one first." in life.refused("promote")
-    asked = {
+    predict = "predict.predict(pathlib.Path('in.csv'), pathlib.Path('out.csv'))"
+    life.refuses({
         "promote.rollback()": "There is no champion to take back.",
-        "predict.predict(pathlib.Path('in.csv'), pathlib.Path('out.csv'))": (
-            "There is no champion to predict with: promote a version first."
-        ),
+        predict: "There is no champion to predict with: promote a version first.",
         f"serve.serve({free_port()}, False)": "There is no champion to serve",
         "monitor.monitor()": "There is no champion to monitor",
-    }
-    for said, sentence in zip(life.sentences(*asked), asked.values(), strict=True):
-        assert sentence in said
+    })  # fmt: skip
 
 
 def test_the_first_champion_has_to_pass_the_thresholds(life):
@@ -250,10 +248,12 @@ def test_rows_that_do_not_fit_are_named(life, rows, tmp_path):
         "wrong.csv out.xls": "ends neither in .csv nor",
         "no.csv out.csv": f"There is no file {tmp_path}/no.csv.",
     }
-    places = [[f"pathlib.Path({str(tmp_path / name)!r})" for name in two.split()] for two in asked]
-    told = life.sentences(*(f"predict.predict({', '.join(two)})" for two in places))
-    for said, sentence in zip(told, asked.values(), strict=True):
-        assert sentence in said
+
+    def call(names):
+        places = (f"pathlib.Path({str(tmp_path / name)!r})" for name in names.split())
+        return f"predict.predict({', '.join(places)})"
+
+    life.refuses({call(names): sentence for names, sentence in asked.items()})
     assert not list(tmp_path.glob("out.*"))
 
     write("gaps.csv", having("", 3))

@@ -48,6 +48,7 @@ def test_verification_leaves_a_migrated_database_and_nothing_else(venv_project):
 def test_verification_leaves_the_bytecode_of_what_the_server_imports(uv_project):
     """uv installs none, and the caller's shell forbade Python to write any."""
     assert "handlers" in {file.name.partition(".")[0] for file in uv_project.compiled}
+    assert len(uv_project.compiled) > 100
 
 
 def test_the_install_line_of_the_guide_can_be_typed_again(venv_project):

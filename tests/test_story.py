@@ -186,21 +186,19 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
     gapped = write("gapped.csv", ["id", TARGET], [[f"x{n}", gap] for n, gap in enumerate(gaps)])
     labels = [1 if n < 9 else "" for n in range(60)]
     write("sparse.csv", [*columns, TARGET], [[*v, k] for v, k in zip(values, labels, strict=False)])
-    asked = [
-        (f"{few}", "few.csv has 9 rows for the champion, version 1: at least 50 are needed"),
-        (f"{narrow}", "narrow.csv lacks the columns mean_radius, which the model needs"),
-        (f"{wrong}", "wrong.csv: malignant is no whole number in 60 rows, as in row 1, 2, 3"),
-        (f"labels={unknown}", "unknown.csv labels 0 of the rows: at least 50 are needed"),
-        (f"labels={gapped}", "gapped.csv: malignant is no whole number in 1 rows, as in row 3 ("),
-        (f"labels={nameless}", "nameless.csv lacks the column id."),
-        (f"labels={rowless}", "rowless.csv needs a column row, from 0: a request had several rows"),
-        (f"{half}, retrain=True", "there are 60 different rows with one, and at least 200"),
-        ("retrain=True", "there are 0 different rows with one, and at least 200 are needed"),
-        ("pathlib.Path('no.xls')", "no.xls ends neither in .csv nor in .parquet."),
-    ]
-    told = life.sentences(*(f"monitor.monitor({call})" for call, _ in asked))
-    for said, (_, sentence) in zip(told, asked, strict=True):
-        assert sentence in said
+    asked = {
+        f"{few}": "few.csv has 9 rows for the champion, version 1: at least 50 are needed",
+        f"{narrow}": "narrow.csv lacks the columns mean_radius, which the model needs",
+        f"{wrong}": "wrong.csv: malignant is no whole number in 60 rows, as in row 1, 2, 3",
+        f"labels={unknown}": "unknown.csv labels 0 of the rows: at least 50 are needed",
+        f"labels={gapped}": "gapped.csv: malignant is no whole number in 1 rows, as in row 3 (",
+        f"labels={nameless}": "nameless.csv lacks the column id.",
+        f"labels={rowless}": "rowless.csv needs a column row, from 0: a request had several rows",
+        f"{half}, retrain=True": "there are 60 different rows with one, and at least 200",
+        "retrain=True": "there are 0 different rows with one, and at least 200 are needed",
+        "pathlib.Path('no.xls')": "no.xls ends neither in .csv nor in .parquet.",
+    }
+    life.refuses({f"monitor.monitor({call})": sentence for call, sentence in asked.items()})
 
     told = life.done(f"monitor --labels {tmp_path}/rowful.csv")
     assert re.search(r"accuracy +0\.9\d* +(0\.9|1)", told)
