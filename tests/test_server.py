@@ -151,7 +151,7 @@ def test_a_server_that_cannot_start_ends_the_wait_at_once(venv_project):
     begin = time.monotonic()
     done = venv_project.run(f"{venv_project.script('start-server')} --check", MLFLOW_WORKERS="few")
     assert done.returncode == 1
-    assert "The server ended before it was ready. It wrote:" in done.stderr
+    assert "ended before it was ready (MLFLOW_WORKERS from your shell). It wrote:" in done.stderr
     assert "'few' is not a valid integer" in done.stderr
     assert time.monotonic() - begin < 60
 
@@ -253,9 +253,13 @@ def test_what_would_split_the_history_is_refused(uv_project, server, name, tmp_p
     ("name", "value", "sentence"),
     [
         ("MLFLOW_HOST", "127.0.0.2", "Add 127.0.0.2,127.0.0.2:* to MLFLOW_SERVER_ALLOWED_HOSTS"),
-        ("MLFLOW_BACKEND_STORE_URI", "postgresql://u:secret@h/db", "names no file: write it as"),
-        ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket", "is s3://bucket: name a folder"),
-        ("MLFLOW_PORT", "eighty", "http://127.0.0.1:eighty is no address"),
+        (
+            "MLFLOW_BACKEND_STORE_URI",
+            "postgresql://u:secret@h/db",
+            "names no file, as sqlite:///FILE",
+        ),
+        ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket", "is s3://bucket, not the path of"),
+        ("MLFLOW_PORT", "eighty", "MLFLOW_PORT is eighty, which is no port from 1024 to 65535"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named_at_once(odd_project, name, value, sentence):
@@ -419,5 +423,6 @@ def test_a_port_that_accepts_and_never_answers_is_given_up_within_5_s(venv_proje
 def test_the_address_of_a_store_in_the_shell_is_refused(venv_project, tmp_path):
     done = venv_project.run(venv_project.train, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/x.db")
     assert done.returncode == 1
-    assert "(MLFLOW_TRACKING_URI from your shell) is no server: unset it" in done.stderr
+    assert "(MLFLOW_TRACKING_URI from your shell) is no address of a server" in done.stderr
+    assert done.stderr.endswith(": unset MLFLOW_TRACKING_URI in your shell.\n")
     assert not list(tmp_path.iterdir())

@@ -37,33 +37,55 @@ class Refused(Exception):
     """What cannot be done, in one sentence that says why and what to do."""
 
 
-def _set_variables() -> frozenset[str]:
-    """Set the variables of `mlflow.env`; return the names that the shell sets otherwise."""
+def _set_variables() -> tuple[dict[str, str], dict[str, str | None]]:
+    """Set the variables of `mlflow.env`; return those of the shell, and those of the file."""
     if not SETTINGS.is_file():
         sys.exit(f"There is no {SETTINGS}: install the project in place, as its README says.")
-    written = dotenv_values(SETTINGS)
-    overridden = [name for name, value in written.items() if os.environ.get(name, value) != value]
+    shell, written = dict(os.environ), dotenv_values(SETTINGS)
     load_dotenv(SETTINGS)
     # A proxy cannot reach this machine's loopback; requests reads the lower-case name first.
     for name in ("NO_PROXY", "no_proxy"):
         known = os.environ.get(name)
         os.environ[name] = ",".join([*([known] if known else []), "localhost,127.0.0.1,::1"])
-    return frozenset(overridden)
+    return shell, written
 
 
-FROM_SHELL = _set_variables()
+SHELL, WRITTEN = _set_variables()
+FROM_SHELL = frozenset(name for name, value in WRITTEN.items() if SHELL.get(name, value) != value)
 
 
 def setting(name: str) -> str:
     """Return the variable `name` of `mlflow.env`, or what the shell has set for it."""
     if value := os.environ.get(name):
         return value
-    raise Refused(f"There is no {name} in {SETTINGS}: write it again, as the template had it.")
+    if set_by_shell(name):
+        raise Refused(f"{name} is empty: {mend(name)}.")
+    raise Refused(f"There is no {name} in {SETTINGS}: restore the template's default.")
+
+
+def port(name: str) -> int:
+    """Return the port that the setting `name` holds; raise `Refused` when it holds none."""
+    text = setting(name)
+    if text.isascii() and text.isdecimal() and 1024 <= int(text) <= 65535:
+        return int(text)
+    raise Refused(f"{name} is {text}, which is no port from 1024 to 65535: {mend(name)}.")
+
+
+def set_by_shell(name: str) -> bool:
+    """Return whether the shell sets the variable `name`, otherwise than `mlflow.env` does."""
+    return name in SHELL and SHELL[name] != WRITTEN.get(name)
+
+
+def mend(*names: str) -> str:
+    """Return what to do about settings that do not fit: unset the shell's, else edit the file."""
+    if named := [name for name in names if set_by_shell(name)]:
+        return f"unset {' and '.join(named)} in your shell"
+    return f"change {' or '.join(names)} in {SETTINGS}"
 
 
 def from_shell(*names: str) -> str:
     """Return a remark on those of `names` that the shell sets otherwise than `mlflow.env`."""
-    named = [name for name in names if name in FROM_SHELL]
+    named = [name for name in names if set_by_shell(name)]
     return f" ({' and '.join(named)} from your shell)" if named else ""
 
 

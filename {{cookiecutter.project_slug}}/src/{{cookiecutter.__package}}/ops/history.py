@@ -28,7 +28,7 @@ from typing import IO
 import typer
 from filelock import FileLock, Timeout
 
-from ..config import MODEL, ROOT, Refused, command, quoted, setting
+from ..config import MODEL, ROOT, Refused, command, mend, quoted, setting
 
 DATABASE, MANIFEST = "mlflow.db", "manifest.json"  # in a backup, beside artifacts/
 DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
@@ -44,7 +44,8 @@ def artifacts() -> Path:
     """Return the folder of the artifacts that the settings name."""
     place = setting("MLFLOW_ARTIFACTS_DESTINATION")
     if "://" in place:
-        raise Refused(f"MLFLOW_ARTIFACTS_DESTINATION is {place}: name a folder, without a scheme.")
+        name = "MLFLOW_ARTIFACTS_DESTINATION"
+        raise Refused(f"{name} is {place}, not the path of a folder: {mend(name)}.")
     return ROOT / place
 
 
@@ -52,7 +53,8 @@ def database(beside: str = "") -> Path:
     """Return the database file that the settings name, or what lies `beside` it by that ending."""
     place = setting("MLFLOW_BACKEND_STORE_URI")
     if not place.startswith("sqlite:///"):
-        raise Refused("MLFLOW_BACKEND_STORE_URI names no file: write it as sqlite:///FILE.")
+        name = "MLFLOW_BACKEND_STORE_URI"
+        raise Refused(f"{name} names no file, as sqlite:///FILE does: {mend(name)}.")
     return ROOT / (place.removeprefix("sqlite:///") + beside)
 
 

@@ -30,16 +30,18 @@ from urllib.parse import urlsplit
 import psutil
 import typer
 
+from .. import config
 from ..config import (
     ENDINGS,
-    FROM_SHELL,
     ROOT,
     SETTINGS,
     VIEW,
     Refused,
     command,
     from_shell,
+    mend,
     run,
+    set_by_shell,
     setting,
 )
 from . import history
@@ -68,7 +70,7 @@ DIVERTING = (
 def address(port: int | str | None = None) -> str:
     """Return where this project's server is: on `port`, or on the settings' port."""
     host = setting("MLFLOW_HOST").replace(EVERYWHERE, "127.0.0.1")
-    return f"http://{host}:{port or setting('MLFLOW_PORT')}"
+    return f"http://{host}:{port or config.port('MLFLOW_PORT')}"
 
 
 def refuse_exposure() -> None:
@@ -77,7 +79,7 @@ def refuse_exposure() -> None:
     if os.environ.get(UNGUARDED, "false").lower() not in ("false", "0"):
         raise Refused(f"{UNGUARDED} lets any web page read the history: unset it.")
     opening = ["MLFLOW_SERVER_ALLOWED_HOSTS"] + ["MLFLOW_HOST"] * (host not in LOOPBACK)
-    if named := [name for name in opening if name in FROM_SHELL]:
+    if named := [name for name in opening if set_by_shell(name)]:
         raise Refused(
             f"Your shell sets {named[0]} to {setting(named[0])}, which opens the history to "
             f"others: unset it, or decide so in {SETTINGS}."
@@ -95,9 +97,11 @@ def refuse_exposure() -> None:
 
 
 def refuse_diversions() -> None:
-    """Refuse to go on with variables in the shell that would split the history."""
+    """Refuse to go on with variables that would split the history."""
     if named := [name for name in DIVERTING if name in os.environ]:
-        raise Refused(f"Your shell sets {named[0]}, which sends a part elsewhere: unset it first.")
+        where = "Your shell" if set_by_shell(named[0]) else SETTINGS
+        remedy = "unset it first" if set_by_shell(named[0]) else "remove the line"
+        raise Refused(f"{where} sets {named[0]}, which sends a part elsewhere: {remedy}.")
 
 
 # Whose server is it?
@@ -118,7 +122,7 @@ def listens(uri: str) -> bool:
     try:
         place = urlsplit(uri).hostname, urlsplit(uri).port or 80
     except ValueError as error:
-        raise Refused(f"{uri} is no address: {error}; mend it in {SETTINGS}.") from error
+        raise Refused(f"{uri} is no address ({error}): {mend(*ADDRESS)}.") from error
     with suppress(OSError, UnicodeError), socket.create_connection(place, ANSWER_SECONDS):
         return True
     return False
@@ -217,7 +221,8 @@ def connect() -> str:
     uri = setting("MLFLOW_TRACKING_URI").rstrip("/").replace(EVERYWHERE, "127.0.0.1")
     os.environ["MLFLOW_TRACKING_URI"] = uri
     if not uri.startswith(("http://", "https://")):
-        raise Refused(f"{uri}{from_shell(*ADDRESS)} is no server: unset it, or name an http one.")
+        remedy = mend("MLFLOW_TRACKING_URI")
+        raise Refused(f"{uri}{from_shell(*ADDRESS)} is no address of a server: {remedy}.")
     if not listens(uri):
         raise Refused(nobody_at(uri))
     if urlsplit(uri).hostname not in LOOPBACK:
@@ -233,10 +238,11 @@ def connect() -> str:
 def nobody_at(uri: str) -> str:
     """Return the sentence for a client whose server does not answer at `uri`."""
     if elsewhere := running():
-        return (
-            f"This project's server runs at {elsewhere}, not at {uri}{from_shell(*ADDRESS)}: set "
-            f"MLFLOW_TRACKING_URI={elsewhere}, or start it again on the settings' port."
-        )
+        remedy = f"set MLFLOW_TRACKING_URI={elsewhere}, or start it again on the settings' port"
+        if elsewhere == config.WRITTEN.get("MLFLOW_TRACKING_URI"):
+            remedy = mend(*ADDRESS)
+        where = f"{elsewhere}, not at {uri}{from_shell(*ADDRESS)}"
+        return f"This project's server runs at {where}: {remedy}."
     start = f"start this project's server in another terminal: {command('start-server')}"
     return f"No server answers at {uri}{from_shell(*ADDRESS)}: {start}"
 
@@ -265,8 +271,8 @@ def held(uri: str) -> str:
 
 def other_port(uri: str) -> str:
     """Return what to do when the port of `uri` is taken: the line to edit, or its like."""
-    if named := [name for name in ADDRESS if name in FROM_SHELL]:
-        return f"unset {' and '.join(named)} in your shell"
+    if any(map(set_by_shell, ADDRESS)):
+        return mend(*ADDRESS)
     if uri != address():
         return "use another --port"
     port = urlsplit(uri).port or 0
@@ -317,7 +323,8 @@ class Server:
         """Return when the API answers for this history; raise `Refused` when it cannot."""
         for _ in waiting("(the first start is the longest)"):
             if self.process.poll() is not None:
-                raise Refused(f"The server ended before it was ready{self.last_words()}")
+                shell = from_shell(*sorted(config.FROM_SHELL))
+                raise Refused(f"The server ended before it was ready{shell}{self.last_words()}")
             if not (owner := re.search(r"http.*process (\d+)", history.owner() or "")):
                 continue
             if int(owner[1]) not in [member.pid for member in self._family()]:
@@ -464,7 +471,7 @@ def start(
     uri = found()
     if not uri:
         try:
-            serve(port or setting("MLFLOW_PORT"), show)
+            serve(port or config.port("MLFLOW_PORT"), show)
             return
         except Refused:  # another one may have been a moment faster
             if not (uri := found()):
