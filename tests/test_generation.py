@@ -54,6 +54,7 @@ SETS = {
     "any text": ODD_TEXTS,
     "longest slug": {"project_slug": "a-" + "b" * 48},
     "shortest slug, other port": {"project_slug": "q", "mlflow_port": "54321"},
+    "the scoring server's port": {"mlflow_port": "8081"},
 }
 
 
@@ -94,6 +95,11 @@ def test_nothing_of_the_template_is_left_and_texts_stand_as_typed(baked):
         assert text.endswith("\n") and not text.endswith("\n\n")
     with_port = [file.name for file, text in files.items() if answers["mlflow_port"] in text]
     assert with_port == ["mlflow.env"]
+    settings = files[path / "mlflow.env"]
+    assert settings.count(answers["mlflow_port"]) == 1, "it is the scoring server's, too"
+    others = settings.partition("\n# Ours, not MLflow's: ")[2]
+    names = {line.partition("=")[0] for line in settings.splitlines() if line[:1].isalpha()}
+    assert all(("PROJECT_" in name) == (f"\n{name}=" in others) for name in names)
 
     for name in (".github/workflows/ci.yml", ".pre-commit-config.yaml"):
         assert yaml.safe_load(files[path / name])

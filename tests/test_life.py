@@ -318,8 +318,9 @@ class Serving:
         self.port = port or free_port()
         self.temporary = life.folder.parent / f"temporary-{self.port}"
         self.temporary.mkdir()
-        command = f"exec {life.project.script('my-ml-project')} serve --port {self.port}"
-        env = life.project.environ | life.env | {"TMPDIR": str(self.temporary)}
+        command = f"exec {life.project.script('my-ml-project')} serve"
+        own = {"TMPDIR": str(self.temporary), "PROJECT_SERVE_PORT": str(self.port)}
+        env = life.project.environ | life.env | own
         self.running = Running(command, life.project.path, env)
         self.running.expect("Serving  version")
 

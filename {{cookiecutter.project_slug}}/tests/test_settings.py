@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from {{ cookiecutter.__package }} import config
+from {{ cookiecutter.__package }} import cli, config
 from {{ cookiecutter.__package }}.config import Refused
 from {{ cookiecutter.__package }}.ops import server
 
@@ -51,3 +51,19 @@ def test_a_sentence_on_a_setting_names_the_shell_where_it_comes_from(write, name
     write(name, value, shell=True)
     with pytest.raises(Refused, match=f"unset .*{name}.* in your shell"):
         use()
+
+
+def test_the_scoring_port_is_the_settings_and_not_the_server_s(write):
+    write(cli.SERVE_PORT, "8999")
+    assert cli.serving_port() == 8999
+    write(cli.SERVE_PORT, "most")
+    with pytest.raises(Refused, match=f"{cli.SERVE_PORT} is most, which is no port"):
+        cli.serving_port()
+    for name in (cli.SERVE_PORT, "MLFLOW_PORT"):
+        write(name, "8999")
+    both = f"{cli.SERVE_PORT} and MLFLOW_PORT are both 8999"
+    with pytest.raises(Refused, match=f"{both}: change {cli.SERVE_PORT} in "):
+        cli.serving_port()
+    write("MLFLOW_PORT", "8999", shell=True)
+    with pytest.raises(Refused, match=f"{both}: unset MLFLOW_PORT in your shell"):
+        cli.serving_port()

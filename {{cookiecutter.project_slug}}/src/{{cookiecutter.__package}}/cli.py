@@ -10,6 +10,8 @@ import typer
 from . import config
 from .ops import history, server
 
+SERVE_PORT = "PROJECT_SERVE_PORT"
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -85,14 +87,26 @@ def predict(
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(min=1024, max=65535)] = 8081,
+    port: Annotated[
+        int | None, typer.Option(min=1024, max=65535, help="Another port than the settings'.")
+    ] = None,
     log: Annotated[bool, typer.Option(help="Keep what is served in serving/.")] = True,
 ) -> None:
     """Answer over HTTP with the champion, and follow its alias."""
+    port = port or serving_port()
     server.connect()
     from . import serve
 
     serve.serve(port, log)
+
+
+def serving_port() -> int:
+    """Return the port of `serve` in the settings; raise `Refused` when it is the server's."""
+    port = config.port(SERVE_PORT)
+    if port != config.port("MLFLOW_PORT"):
+        return port
+    name = "MLFLOW_PORT" if config.set_by_shell("MLFLOW_PORT") else SERVE_PORT
+    raise config.Refused(f"{SERVE_PORT} and MLFLOW_PORT are both {port}: {config.mend(name)}.")
 
 
 @app.command()
