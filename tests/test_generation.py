@@ -40,6 +40,7 @@ ALWAYS = {
     "tests/test_history.py",
     "tests/test_model.py",
     "tests/test_notebook.py",
+    "tests/test_server.py",
     "tests/test_settings.py",
     "tests/test_train.py",
     "tracking/.gitignore",

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -141,6 +142,7 @@ def test_of_two_servers_started_at_once_one_serves_and_a_killed_one_leaves_no_se
         done = history.run("start-server --port 23456")
         assert (done.returncode, done.stdout) == (0, told)
         assert f"served at {history.uri} (process " in history.run("doctor").stdout
+        loses_its_files(history)
 
         family = psutil.Process(winner.process.pid).children(recursive=True)
         assert len(family) >= 2
@@ -152,6 +154,37 @@ def test_of_two_servers_started_at_once_one_serves_and_a_killed_one_leaves_no_se
     done = history.run("start-server --check")
     assert not done.returncode, done.stderr
     assert f"Checked: the server answers at {history.uri}" not in done.stdout
+
+
+def loses_its_files(history):
+    """Move away what a server uses, put a copy in its place: nobody takes it for the history's."""
+    aside, before = history.folder.with_name("aside"), history.content()
+    folder, database = history.folder, history.database
+    changes = {
+        "folder moved": lambda: folder.rename(aside),
+        "folder copied": lambda: shutil.copytree(aside, folder),
+        "folder back": lambda: (shutil.rmtree(folder), aside.rename(folder)),
+        "database moved": lambda: database.rename(aside),
+        "database copied": lambda: shutil.copy(aside, database),
+        "database back": lambda: aside.replace(database),
+    }
+    for name, change in changes.items():
+        change()
+        if "back" in name:
+            assert "already runs" in history.run("start-server").stdout
+            continue
+        for words in ("train", "restore nothing", "start-server", "start-server --check"):
+            done = history.run(words)
+            assert (done.returncode, done.stdout) == (1, ""), (name, words)
+            told = re.sub(r"\(process \d+\)", "(process N)", done.stderr)
+            assert told == (
+                f"The server at {history.uri} (process N) still uses files of {folder} that were "
+                "moved, deleted or replaced: press Ctrl-C in its terminal, then try again.\n"
+            ), (name, words)
+        done = history.run("doctor --json")
+        serving = next(one for one in json.loads(done.stdout) if one["check"] == "serving")
+        assert serving["state"] == "wrong" and "press Ctrl-C" in serving["found"]
+    assert history.content() == before
 
 
 def test_a_server_that_nobody_watches_any_more_is_seen(history, tmp_path):
@@ -168,7 +201,7 @@ def test_a_server_that_nobody_watches_any_more_is_seen(history, tmp_path):
         assert done.returncode == 0
         pids = " or ".join(str(process.pid) for process in others)
         assert f"already runs at {uri}: a plain MLflow (process {pids})" in done.stdout
-        assert f"This history's server runs at {uri}: stop it" in history.run("restore x").stderr
+        assert f"This history's server runs at {uri}: a plain" in history.run("restore x").stderr
     finally:
         for process in others:
             process.kill()
@@ -195,7 +228,11 @@ def test_a_plain_mlflow_on_this_history_is_named(history, running):
     assert done.stdout.startswith(told)
     assert "without start-server" in history.run("doctor").stdout
     done = history.run("restore nothing.tar.gz")
-    assert done.stderr == f"This history's server runs at {history.uri}: stop it first.\n"
+    told = f"This history's server runs at {history.uri}: a plain MLflow (process "
+    assert done.stderr.startswith(told)
+    assert done.stderr.endswith(". To stop it, press Ctrl-C in its terminal, then try again.\n")
+    history.folder.rename(history.folder.with_name("aside"))  # it stays this place's server
+    assert history.run("restore nothing.tar.gz").stderr == done.stderr
 
 
 # Crashes
@@ -434,7 +471,7 @@ def test_a_restore_is_refused_while_the_server_runs(uv_project, server):
     before = uv_project.history()
     done = uv_project.run(f"{uv_project.script('my-ml-project')} restore x.tar.gz")
     assert done.returncode == 1
-    assert done.stderr == f"This history's server runs at {uv_project.uri}: stop it first.\n"
+    assert done.stderr.startswith(f"This history's server runs at {uv_project.uri} (process ")
     assert uv_project.history() == before
 
 

@@ -155,8 +155,8 @@ def backup(
 @app.command()
 def restore(file: Annotated[Path, typer.Argument(help="What backup wrote.")]) -> None:
     """Put a backup in the place of the history, which is kept beside it."""
-    if uri := server.running():
-        raise config.Refused(f"This history's server runs at {uri}: stop it first.")
+    if sentence := server.in_use():
+        raise config.Refused(sentence)
     history.restore(file)
 
 

@@ -106,6 +106,9 @@ def settings() -> Iterator[tuple]:
 
 def serving() -> Iterator[tuple]:
     """The settings' port is free or held by this history's server, and the owner answers."""
+    if sentence := server.displaced():
+        yield "wrong", sentence
+        return
     uri, running, owner = server.address(), server.running(), history.owner()
     if running and not owner:
         remedy = f"end it, then {command('start-server')}"

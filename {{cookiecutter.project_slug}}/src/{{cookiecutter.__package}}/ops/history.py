@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -37,6 +38,7 @@ PASSING_NAMES = ("BUSY", "CANTOPEN", "FULL", "IOERR", "LOCKED", "PERM", "READONL
 PASSING = [getattr(sqlite3, f"SQLITE_{name}") for name in PASSING_NAMES]
 ELSEWHERE = ROOT / "backups" / "elsewhere.txt"  # the backups that were written to other places
 ROOM = 50 << 20  # bytes; less is a full disk
+NAMES = "surrogateescape"  # a path may hold bytes that are no text
 WAIT_SECONDS = 30  # for a server that is just stopping
 
 
@@ -74,7 +76,8 @@ def owning(what: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
         lock.acquire(timeout=seconds)
         note.write_text(f"{what} (process {os.getpid()})", "utf-8")
     except Timeout:
-        raise Refused(f"{database()} is in use by {owner()}: end it first.") from None
+        remedy = "wait for it, or press Ctrl-C in its terminal"
+        raise Refused(f"{database()} is in use by {owner()}: {remedy}.") from None
     except OSError as error:
         raise Refused(f"The history cannot be written to: {error}.") from error
     try:
@@ -93,8 +96,30 @@ def owner() -> str | None:
             return None
     except Timeout:
         with suppress(OSError):
-            return database(".owner").read_text("utf-8")
+            return database(".owner").read_text("utf-8", NAMES).partition("\n")[0]
     return "a process that begins or ends just now"
+
+
+def mark() -> None:
+    """Write below the owner's words which file its database is."""
+    file = database().resolve()
+    with suppress(OSError), database(".owner").open("a", encoding="utf-8", errors=NAMES) as note:
+        note.write(f"\n{socket.gethostname()}\n{file.stat().st_ino}\n{file}")
+
+
+def displaced() -> bool:
+    """Return whether the database that the owner has open is no longer at its path.
+
+    It was moved, deleted or replaced. SQLite decides by the same comparison, and refuses to write.
+    A mark that was made on another machine is not compared: its paths mean nothing here.
+    """
+    try:
+        _, host, inode, file = database(".owner").read_text("utf-8", NAMES).split("\n", 3)
+        return host == socket.gethostname() and Path(file).stat().st_ino != int(inode)
+    except FileNotFoundError:
+        return database(".owner").exists()  # or its owner has just ended
+    except (OSError, ValueError):  # not marked yet
+        return False
 
 
 # The database

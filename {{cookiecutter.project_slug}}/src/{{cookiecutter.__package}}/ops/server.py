@@ -176,6 +176,69 @@ def started_here(process: psutil.Process) -> bool:
     return Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline())
 
 
+def serves_here(process: psutil.Process) -> bool:
+    """Return whether `process` is a server of MLflow's that was started on this history's place.
+
+    Its own settings and working folder tell, whether or not its files are still there.
+    """
+    with suppress(psutil.Error):
+        words = process.cmdline()
+        if is_ours(words) or any(word.startswith("mlflow.server") for word in words):
+            place = process.environ().get(STORES[0], "").removeprefix("sqlite:///")
+            return Path(process.cwd(), place).resolve() == database().resolve()
+    return False
+
+
+def is_ours(words: list[str]) -> bool:
+    """Return whether a command line is that of `Server`'s process, in whichever project."""
+    return any(module.endswith(".ops.server") for module in words[1:3])
+
+
+def servers_here() -> Iterator[tuple[str, psutil.Process]]:
+    """Yield address and main process of each server that was started on this history's place."""
+    for port, process in listeners():
+        with suppress(psutil.Error):
+            if family := [one for one in (process, *process.parents()) if serves_here(one)]:
+                yield address(port), family[-1]
+
+
+def displaced() -> str:
+    """Return the sentence on a server whose files are no longer in their place, or "".
+
+    Its lock is gone together with the folder, or only the database is; SQLite lets it write no
+    more. A lock is freed after the port: who listens and holds none has lost it.
+    """
+    owner = history.owner() or ""
+    if owner and history.displaced():
+        return lost(owner)
+    if "http" in owner:
+        return ""
+    for uri, process in servers_here():
+        with suppress(psutil.Error):
+            words = f"(process {process.pid})"
+            if is_ours(process.cmdline()) and words not in (history.owner() or "") and listens(uri):
+                return lost(f"{uri} {words}")
+    return ""
+
+
+def lost(server: str) -> str:
+    """Return the sentence on a `server` that has lost its files."""
+    return (
+        f"The server at {server} still uses files of {database().parent} that were moved, deleted "
+        "or replaced: press Ctrl-C in its terminal, then try again."
+    )
+
+
+def in_use() -> str:
+    """Return the sentence for who wants the history for itself while a server has it, or ""."""
+    if sentence := displaced():
+        return sentence
+    if uri := running() or next((uri for uri, _ in servers_here()), None):
+        stop = "press Ctrl-C in its terminal, then try again"
+        return f"This history's server runs at {uri}{whose(uri)}. To stop it, {stop}."
+    return ""
+
+
 def running() -> str | None:
     """Return the address of this history's own server, on whatever port.
 
@@ -190,13 +253,19 @@ def running() -> str | None:
 
 
 def found() -> str | None:
-    """Return the address of this history's server, after one that starts or stops just now."""
+    """Return the address of this history's server, after one that starts or stops just now.
+
+    Raises `Refused` where one does not answer, or has lost its files.
+    """
+    if sentence := displaced():
+        raise Refused(sentence)
     for _ in waiting("for a server of this history that does not answer"):
         if uri := running():
             return uri
         if not history.owner():
             return None
-    raise Refused(f"{database()} is in use by {history.owner()}, which does not answer: end it.")
+    owner = history.owner()
+    raise Refused(f"{database()} is in use by {owner}, which does not answer: end it.")
 
 
 def waiting(what: str) -> Iterator[None]:
@@ -223,9 +292,12 @@ def connect() -> str:
     if not uri.startswith(("http://", "https://")):
         remedy = mend("MLFLOW_TRACKING_URI")
         raise Refused(f"{uri}{from_shell(*ADDRESS)} is no address of a server: {remedy}.")
-    if not listens(uri):
+    answers, local = listens(uri), urlsplit(uri).hostname in LOOPBACK
+    if local and (sentence := displaced()):
+        raise Refused(sentence)
+    if not answers:
         raise Refused(nobody_at(uri))
-    if urlsplit(uri).hostname not in LOOPBACK:
+    if not local:
         print(f"Server   {uri}{from_shell(*ADDRESS)}, taken as it is", flush=True)
     elif owns(uri) or ((history.owner() or "").startswith(uri) and owns(uri)):  # it may be busy
         print(f"Server   {uri}{from_shell(*ADDRESS)}", flush=True)
@@ -331,6 +403,7 @@ class Server:
                 raise Refused(f"{database()} was just taken by {owner[0]}).")
             if listens(self.uri) and owns(self.uri):
                 self.members, self.ready = self._family(), True
+                history.mark()
                 return
         raise Refused(f"No server within {START_SECONDS} s{self.last_words()}")
 

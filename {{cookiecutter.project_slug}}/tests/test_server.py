@@ -1,0 +1,74 @@
+"""Whose server it is, without a server."""
+
+import os
+
+import psutil
+import pytest
+
+from {{ cookiecutter.__package }}.config import Refused
+from {{ cookiecutter.__package }}.ops import history, server
+
+
+@pytest.fixture
+def place(monkeypatch, tmp_path):
+    """Return the database file of a history of its own."""
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{tmp_path.as_posix()}/h/mlflow.db")
+    return history.database()
+
+
+def test_an_owner_whose_database_is_moved_or_replaced_is_displaced(place):
+    with history.owning("http://127.0.0.1:1"):
+        place.touch()
+        history.mark()
+        assert history.owner() == f"http://127.0.0.1:1 (process {os.getpid()})"
+        assert not history.displaced() and not server.displaced()
+        place.rename(place.with_name("aside"))
+        assert history.displaced()
+        place.touch()
+        assert history.displaced()
+        with pytest.raises(Refused, match="that were moved, deleted or replaced: press Ctrl-C"):
+            server.found()
+        place.with_name("aside").replace(place)
+        assert not history.displaced()
+
+
+class Process(psutil.Process):
+    """This process, as if it were a server that was started with other settings."""
+
+    words: list[str] = []
+    folder, settings = "/", {"MLFLOW_BACKEND_STORE_URI": "sqlite:///tracking/mlflow.db"}
+
+    def cmdline(self):
+        return self.words
+
+    def cwd(self):
+        return str(self.folder)
+
+    def environ(self):
+        return self.settings
+
+    def parents(self):
+        return []
+
+
+OURS = ["python", "-m", "another_project.ops.server", "server"]
+PLAIN = ["python", "-m", "uvicorn", "mlflow.server.fastapi_app:app"]
+SCORING = ["python", "/home/me/mlflow/bin/my-ml-project", "serve"]
+
+
+def test_a_server_without_the_lock_of_its_place_is_displaced(place, monkeypatch):
+    """Of whichever project: its settings and its folder say which history it was started on."""
+    process = Process()
+    monkeypatch.setattr(server, "listeners", lambda: iter([(1, process)]))
+    monkeypatch.setattr(server, "listens", lambda uri: True)
+    monkeypatch.setattr(server, "running", lambda: None)
+    process.folder, process.words = place.parents[1], OURS
+    assert server.displaced() == "", "a moved project's server, on a history elsewhere"
+    process.settings = {"MLFLOW_BACKEND_STORE_URI": "sqlite:///h/mlflow.db"}
+    assert f"(process {process.pid}) still uses files of {place.parent}" in server.displaced()
+    with history.owning("a start"):  # it has the lock by now
+        assert server.displaced() == ""
+    process.words = PLAIN
+    assert server.displaced() == "" and "press Ctrl-C in its terminal" in server.in_use()
+    process.words = SCORING
+    assert server.in_use() == ""
