@@ -275,12 +275,13 @@ def test_the_network_is_let_in_by_a_decision_only_and_told_what_it_means(odd_pro
     start = odd_project.script("start-server")
     done = odd_project.run(start, MLFLOW_HOST="0.0.0.0")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("Your shell sets MLFLOW_HOST to 0.0.0.0, which opens")
-    done = odd_project.run(start, MLFLOW_SERVER_ALLOWED_HOSTS="*")
-    assert done.stderr.startswith("Your shell sets MLFLOW_SERVER_ALLOWED_HOSTS to *, which opens")
-    done = odd_project.run(start, MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE="true")
-    assert done.returncode == 1 and "lets any web page read the history: unset it" in done.stderr
-    hosts = "localhost,127.0.0.1,127.0.0.2,127.0.0.2:*"
+    assert done.stderr.startswith("Your shell sets MLFLOW_HOST, which can open the history to")
+    origins = "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
+    done = odd_project.run(start, **{origins: "http://evil.com"})
+    assert done.stderr.startswith(f"Your shell sets {origins}, which can open the history to")
+    doctor = odd_project.run(f"{odd_project.script('odd')} doctor", **{origins: "http://evil.com"})
+    assert f"-> unset {origins}" in doctor.stdout
+    hosts = "localhost,127.0.0.1,127.0.0.2,127.0.0.2:*,mybox,mybox:*"
     with odd_project.settings(MLFLOW_HOST="127.0.0.2", MLFLOW_SERVER_ALLOWED_HOSTS=hosts):
         command = running(start, odd_project.path)
         command.expect("MLFLOW_HOST is 127.0.0.2: there is no login, so whoever reaches")
@@ -290,7 +291,35 @@ def test_the_network_is_let_in_by_a_decision_only_and_told_what_it_means(odd_pro
         done = odd_project.run(f"{odd_project.script('odd')} train")
         assert not done.returncode, done.stderr
         assert f"Server   {uri}, taken as it is" in done.stdout
+        own, foreign = f"mybox:{odd_project.port}", "http://evil.com"
+        pages = {f"http://{own}": 200, "https://mybox": 200, foreign: 403, "null": 403}
+        assert {origin: searched("127.0.0.2", own, origin) for origin in pages} == pages
         command.end()
+
+
+def test_no_setting_of_mlflow_s_opens_the_server_unseen(uv_project):
+    """Where this fails, MLflow has a new setting of these families: decide whose it is."""
+    code = f"""
+import re
+from mlflow import environment_variables
+from {uv_project.package}.ops.server import OPENING
+names = [name for name in vars(environment_variables) if name.startswith("MLFLOW_")]
+families = [name for name in names if re.search("ALLOW|CORS|REMOTE|SANDBOX|SECURITY", name)]
+print(*(name for name in families if not OPENING.fullmatch(name)))"""
+    assert set(uv_project.python(code).split()) == {
+        "MLFLOW_ALLOW_FILE_STORE", "MLFLOW_ALLOW_HTTP_REDIRECTS",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "MLFLOW_ASSISTANT_SANDBOX_CLI_IMAGE",
+        "MLFLOW_SANDBOX_DOCKER_IMAGE", "MLFLOW_SANDBOX_EGRESS_PROXY",
+    }  # fmt: skip
+
+
+def searched(address, host, origin):
+    """Return the status of the UI's search for runs, as a browser on a page of `origin` asks."""
+    connection = http.client.HTTPConnection(address, int(host.partition(":")[2]), timeout=10)
+    headers = {"Content-Type": "application/json", "Host": host, "Origin": origin}
+    path = "/ajax-api/2.0/mlflow/runs/search"
+    connection.request("POST", path, '{"experiment_ids": ["0"]}', headers)
+    return connection.getresponse().status
 
 
 def test_a_folder_that_is_gone_gets_a_sentence(odd_project, tmp_path):

@@ -67,3 +67,60 @@ def test_the_scoring_port_is_the_settings_and_not_the_server_s(write):
     write("MLFLOW_PORT", "8999", shell=True)
     with pytest.raises(Refused, match=f"{both}: unset MLFLOW_PORT in your shell"):
         cli.serving_port()
+
+
+def test_the_origins_of_the_hosts_are_opened_with_them(write):
+    write(server.HOSTS, "localhost,127.0.0.1,localhost:*,127.0.0.1:*")
+    assert server.origins() == {}
+    write(server.HOSTS, "localhost:*, box:*, ml.example.org")
+    write(server.ORIGINS, "https://kept.example.org, http://box:*")
+    assert server.origins()[server.ORIGINS].split(",") == [
+        "https://kept.example.org", "http://box:*", "https://box:*",
+        "http://ml.example.org", "https://ml.example.org",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [server.HOSTS, server.ORIGINS])
+def test_not_every_web_page_is_let_in(write, name):
+    write(name, "localhost,*")
+    with pytest.raises(Refused, match="lets any web page change the history"):
+        server.refuse_exposure()
+
+
+OPENING = {
+    "MLFLOW_HOST": "0.0.0.0",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "box",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "http://evil.com",
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
+    "MLFLOW_SERVER_X_FRAME_OPTIONS": "NONE",
+    "MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS": "true",
+    "MLFLOW_ENABLE_AI_GATEWAY": "true",
+    "MLFLOW_ENABLE_REMOTE_ASSISTANT": "true",
+    "MLFLOW_ENABLE_ASSISTANT_SANDBOX": "false",
+    "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "http",
+    "MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+    "MLFLOW_ICON_URL_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_GUNICORN_OPTS": "--bind 0.0.0.0",
+}
+# Settings of clients, and secrets, which a shell may hold.
+OTHERS = (
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION",
+    "MLFLOW_ENABLE_ASYNC_LOGGING",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_WORKERS",
+)
+
+
+@pytest.mark.parametrize("name", OPENING)
+def test_what_opens_the_server_is_no_business_of_a_shell(write, name):
+    write(name, OPENING[name], shell=True)
+    with pytest.raises(Refused, match=f"Your shell sets {name}, which can open the history"):
+        server.refuse_exposure()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_shell_may_set_what_opens_nothing(write, name):
+    write(name, "1", shell=True)
+    assert server.opening() == []

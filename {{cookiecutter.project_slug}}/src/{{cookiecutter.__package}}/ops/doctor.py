@@ -106,6 +106,9 @@ def settings() -> Iterator[tuple]:
 
 def serving() -> Iterator[tuple]:
     """The settings' port is free or held by this history's server, and the owner answers."""
+    for name in server.opening():
+        found = f"{name} from your shell can open the history to others: start-server refuses it"
+        yield "warning", found, f"unset {name}"
     if sentence := server.displaced():
         yield "wrong", sentence
         return
