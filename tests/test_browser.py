@@ -28,6 +28,13 @@ def test_the_links_lead_to_the_run_its_pictures_and_the_version(
     run, version = (line.split()[1] for line in done.stdout.splitlines()[-2:])
     pictures = pytestconfig.getoption("pictures") or tmp_path
 
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/bash\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    uv_project.run(f"{uv_project.start.strip()} --open", BROWSER=f"{browser} %s")
+    page.goto((tmp_path / "opened").read_text().strip())
+    page.get_by_text("training (").first.wait_for()  # the project's runs, not the experiments
+
     page.goto(run)
     page.get_by_role("button", name="Close").click()  # MLflow's chat, which covers a third
     metric = done.stdout.partition("roc_auc ")[2][:6]

@@ -1,10 +1,12 @@
-"""Whose server it is, without a server."""
+"""Whose server it is, and what a start says, without a server."""
 
+import json
 import os
 
 import psutil
 import pytest
 
+from {{ cookiecutter.__package }} import config
 from {{ cookiecutter.__package }}.config import Refused
 from {{ cookiecutter.__package }}.ops import history, server
 
@@ -72,3 +74,22 @@ def test_a_server_without_the_lock_of_its_place_is_displaced(place, monkeypatch)
     assert server.displaced() == "" and "press Ctrl-C in its terminal" in server.in_use()
     process.words = SCORING
     assert server.in_use() == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "page"),
+    [
+        ({"experiment_id": "7", "lifecycle_stage": "active"}, "/#/experiments/7/runs"),
+        ({"experiment_id": "7", "lifecycle_stage": "deleted"}, "/#/experiments"),
+        (None, "/#/experiments"),
+    ],
+)
+def test_the_page_to_begin_with_is_the_project_s_experiment(monkeypatch, answer, page):
+    def request(uri, path):
+        assert path.endswith(f"get-by-name?experiment_name={config.EXPERIMENT}")
+        if not answer:
+            raise OSError("404")
+        return json.dumps({"experiment": answer})
+
+    monkeypatch.setattr(server, "request", request)
+    assert server.page("http://127.0.0.1:1") == f"http://127.0.0.1:1{page}{config.VIEW}"

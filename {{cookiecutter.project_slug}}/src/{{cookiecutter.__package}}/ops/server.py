@@ -25,7 +25,7 @@ from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psutil
 import typer
@@ -33,6 +33,7 @@ import typer
 from .. import config
 from ..config import (
     ENDINGS,
+    EXPERIMENT,
     ROOT,
     SETTINGS,
     VIEW,
@@ -608,7 +609,12 @@ def serve(port: int | str, show: bool) -> None:
 
 
 def page(uri: str) -> str:
-    """Return the page of the UI to begin with."""
+    """Return the page of the UI to begin with: the project's runs, once it has an experiment."""
+    with suppress(OSError, ValueError, LookupError):  # none of that name, before the first run
+        found = request(uri, f"mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}")
+        experiment = json.loads(found)["experiment"]
+        if experiment["lifecycle_stage"] == "active":
+            return f"{uri}/#/experiments/{experiment['experiment_id']}/runs{VIEW}"
     return f"{uri}/#/experiments{VIEW}"
 
 
