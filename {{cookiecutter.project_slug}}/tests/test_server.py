@@ -93,3 +93,31 @@ def test_the_page_to_begin_with_is_the_project_s_experiment(monkeypatch, answer,
 
     monkeypatch.setattr(server, "request", request)
     assert server.page("http://127.0.0.1:1") == f"http://127.0.0.1:1{page}{config.VIEW}"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_only_a_first_start_is_said_to_be_the_longest(place, monkeypatch, first):
+    said = []
+
+    class Started:
+        def __init__(self, port):
+            pass
+
+        def stop(self):
+            pass
+
+        wait_until_ready = server.Server.wait_until_ready
+
+        def last_words(self):
+            return ""
+
+    monkeypatch.setattr(server, "Server", Started)
+    monkeypatch.setattr(server, "waiting", lambda what: said.append(what) or iter(()))
+    monkeypatch.setattr(history, "prepare", lambda: None)
+    monkeypatch.setattr(server, "listens", lambda uri: False)
+    place.parent.mkdir()
+    if not first:
+        place.touch()
+    with pytest.raises(Refused, match="No server within"), server.serving(1):
+        pass
+    assert ("first start" in said[0]) == first

@@ -432,9 +432,12 @@ class Server:
                 with suppress(OSError):  # the terminal may be gone, the server has to go on
                     sys.stderr.write(line)
 
-    def wait_until_ready(self) -> None:
-        """Return when the API answers for this history; raise `Refused` when it cannot."""
-        for _ in waiting("(the first start is the longest)"):
+    def wait_until_ready(self, first: bool) -> None:
+        """Return when the API answers for this history; raise `Refused` when it cannot.
+
+        A `first` start makes the database, and Python compiles what it imports.
+        """
+        for _ in waiting("(the first start is the longest)" if first else "until it answers"):
             if self.process.poll() is not None:
                 shell = from_shell(*sorted(config.FROM_SHELL))
                 raise Refused(f"The server ended before it was ready{shell}{self.last_words()}")
@@ -528,9 +531,10 @@ def serving(port: int | str) -> Iterator[Server]:
     with history.owning("a start"):
         history.prepare()
     print(f"Starting the MLflow server of {ROOT} at {uri} ...", flush=True)
+    first = not database().exists()
     server = Server(port)
     try:
-        server.wait_until_ready()
+        server.wait_until_ready(first)
         yield server
     finally:
         server.stop()
@@ -599,9 +603,10 @@ def serve(port: int | str, show: bool) -> None:
     """Keep this history's server until Ctrl-C; raise `Refused` when it ends by itself."""
     with serving(port) as server, suppress(KeyboardInterrupt):
         print(f"Ready    {server.uri}\nHistory  {database().parent}{from_shell(*STORES)}")
-        print(f"Browser  {page(server.uri)}\nCtrl-C stops it", flush=True)
+        print(f"Browser  {(shown := page(server.uri))}")
+        print("Ctrl-C stops it", flush=True)
         if show:
-            webbrowser.open(page(server.uri))
+            webbrowser.open(shown)
         while server.process.poll() is None:  # on Windows wait() is deaf to Ctrl-C
             time.sleep(0.5)
         raise Refused(f"The server ended by itself{server.last_words()}")
