@@ -85,6 +85,7 @@ def test_what_uv_run_starts_opens_the_user_s_browser_and_stops_with_ctrl_c(
     command.expect("Stopped")
     assert (tmp_path / "opened").read_text().split() == [page, page]
     assert page.startswith(f"{odd_project.uri}/#/experiments")
+    assert "any user of this machine can read and change" in "".join(command.seen)
 
 
 def test_the_server_starts_from_anywhere_on_another_port_and_stops_with_all_its_processes(

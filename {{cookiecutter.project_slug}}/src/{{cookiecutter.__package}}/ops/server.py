@@ -604,6 +604,8 @@ def serve(port: int | str, show: bool) -> None:
     with serving(port) as server, suppress(KeyboardInterrupt):
         print(f"Ready    {server.uri}\nHistory  {database().parent}{from_shell(*STORES)}")
         print(f"Browser  {(shown := page(server.uri))}")
+        if setting("MLFLOW_HOST") in LOOPBACK:  # else `refuse_exposure` has said more
+            print("Access   no login: any user of this machine can read and change this history")
         print("Ctrl-C stops it", flush=True)
         if show:
             webbrowser.open(shown)
