@@ -13,6 +13,7 @@ QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 ASKED = [name for name in QUESTIONS if not name.startswith("_")]
 
 ALWAYS = {
+    ".gitattributes",
     ".github/workflows/ci.yml",
     ".gitignore",
     ".pre-commit-config.yaml",
@@ -130,6 +131,24 @@ def test_the_code_is_clean(baked):
     for words in (["check"], ["format", "--check"]):
         done = subprocess.run(["ruff", *words, "."], cwd=path, capture_output=True, text=True)
         assert not done.returncode, done.stdout
+
+
+def git(path, *words):
+    done = subprocess.run(["git", *words], cwd=path, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_clone_on_windows_has_the_same_line_ends(cookies, tmp_path):
+    """In both repositories: git for Windows is set to turn them, and checksums would differ."""
+    path = cookies.bake(extra_context={"setup": "later"}).project_path
+    for folder in (path, ROOT):
+        assert (folder / ".gitattributes").read_text().startswith("* text=auto eol=lf\n")
+    git(path, "init", "-q")
+    git(path, "config", "core.autocrlf", "true")
+    git(path, "add", "-A")
+    git(path, "checkout-index", "-q", "-a", f"--prefix={tmp_path}/theirs/")
+    files = [file for file in (tmp_path / "theirs").rglob("*") if file.is_file()]
+    assert len(files) > 20 and not [file for file in files if b"\r" in file.read_bytes()]
 
 
 def test_conda_s_file_names_only_python_pip_and_the_project(cookies):
