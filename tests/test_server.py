@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import http.server
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -59,12 +60,16 @@ def test_the_install_line_of_the_guide_can_be_typed_again(venv_project):
 
 
 def test_versions_freeze_into_a_file_for_the_team(venv_project):
-    """As the guide says for venv; the editable project itself stays out."""
+    """As the guide says for venv; the file has no path, and installing from it adds the project."""
     command = next(line for line in venv_project.read("README.md").split("`") if "=freeze" in line)
     done = venv_project.run(command)
     assert not done.returncode, done.stderr
     frozen = venv_project.read("requirements.lock")
     assert "mlflow==" in frozen and "ca-va" not in frozen and "-e " not in frozen
+    install = re.search(r"`([^`]*-r requirements\.lock[^`]*)`", venv_project.read("README.md"))[1]
+    done = venv_project.run(f"{install} --dry-run")
+    assert not done.returncode, done.stderr
+    assert done.stdout.splitlines()[-1] == "Would install ca-va-0.1.0"
     subprocess.run(["rm", venv_project.path / "requirements.lock"], check=True)
 
 
