@@ -16,8 +16,8 @@ import sysconfig
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import distributions, packages_distributions, version
+from contextlib import contextmanager
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import psutil
@@ -110,20 +110,6 @@ def run_tags() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         return tags | {"git": "none"}
     return tags | {"git": commit.strip(), "git_dirty": str(bool(changed)).lower()}
-
-
-def origin() -> dict[str, str]:
-    """Return what a run is made with, by file name: packages, lock file, changed code."""
-    installed = {f"{one.name}=={one.version}" for one in distributions()}
-    found = {"packages.txt": "\n".join(sorted(installed, key=str.lower)) + "\n"}
-    for lock in (ROOT / "uv.lock", ROOT / "requirements.lock"):
-        if lock.is_file():
-            found[lock.name] = lock.read_text("utf-8")
-    with suppress(OSError, subprocess.CalledProcessError):
-        new = git("ls-files", "--others", "--exclude-standard", "-z", "--", "src").split("\0")[:-1]
-        diffs = [git("diff", "--binary", "--no-index", os.devnull, name, wrong=1) for name in new]
-        found["changes.diff"] = git("diff", "--binary", "HEAD", "--", ".") + "".join(diffs)
-    return {name: text for name, text in found.items() if text}
 
 
 def git(*words: str, wrong: int = 0) -> str:

@@ -8,7 +8,8 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient, MlflowException, artifacts
 
-from .config import EXPERIMENT, Refused, origin, run_tags
+from .config import EXPERIMENT, Refused, run_tags
+from .provenance import origin
 from .train import ROWS, train
 
 TOLERANCE = 1e-6  # relative; a metric of the same code, data and seed is the same number

@@ -6,11 +6,12 @@ import random
 import numpy as np
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, origin, requirements, run_tags
+from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, requirements, run_tags
 from .data import TARGET, load, split
 from .drift import row_hashes
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
+from .provenance import origin
 
 ROWS = "data/rows.parquet"  # kept by a run whose rows are not those of `load`
 REFERENCE, MOST = "data/reference.parquet", 5000  # held-out rows that `monitor` compares with

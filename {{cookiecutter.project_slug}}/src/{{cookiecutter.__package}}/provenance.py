@@ -1,0 +1,108 @@
+"""What a run is made with: packages, lock file, changed code."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from fnmatch import fnmatch
+from importlib.metadata import distributions
+from subprocess import CalledProcessError
+
+from .config import ROOT, SETTINGS, git
+
+LARGEST = 256  # kB of a file whose changes are kept
+MOST, MOST_FILES = 1 << 20, 200  # characters and files of changes that are kept
+TOO_MUCH = f"more than {MOST >> 20} MB or {MOST_FILES} files differ"
+DATA = ("*.csv", "*.tsv", "*.jsonl", "*.ndjson", "data")
+SECRET = (".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "*.jks", "*.kdbx",
+    "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".pgpass", ".pypirc",
+    ".git-credentials", ".htpasswd", ".aws", ".ssh", "credentials*", "secret*")  # fmt: skip
+PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
+BINARY = re.compile(r"^Binary files .* differ$", re.MULTILINE)  # or larger than git was told
+PASSWORD = re.compile(r"(?i)(\w*(?:PASSW|PWD|SECRET|TOKEN|KEY|CREDENTIAL)\w*\s*=\s*)\S.*")
+IN_ADDRESS = re.compile(r"://(?:[^\s/:@]*:[^\s/@]+|[^\s/:@]{20,})@")
+
+DIFF = (
+    "-c", f"core.bigFileThreshold={LARGEST}k", "-c", "core.quotePath=false", "--literal-pathspecs",
+    "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/",
+    "--dst-prefix=b/",
+)  # fmt: skip
+
+
+def origin() -> dict[str, str]:
+    """Return what a run is made with, by file name: packages, lock file, changed code."""
+    installed = {f"{one.name}=={one.version}" for one in distributions()}
+    found = {"packages.txt": "\n".join(sorted(installed, key=str.lower)) + "\n"}
+    for lock in (ROOT / "uv.lock", ROOT / "requirements.lock"):
+        if lock.is_file():
+            found[lock.name] = lock.read_text("utf-8")
+    with suppress(OSError, CalledProcessError):
+        found["changes.diff"] = changes()
+    return {name: IN_ADDRESS.sub("://***@", text) for name, text in found.items() if text}
+
+
+def changes() -> str:
+    """Return how the project's files differ from the commit, as a patch, and what it leaves out.
+
+    Data, binary files and what looks like secrets are left out, as is all beyond `MOST`. Each is
+    named at the top, with a checksum of its content unless it looks like a secret.
+    """
+    notes: list[str] = []
+    kept: list[str] = []
+    for name, is_new in changed_files():
+        room = MOST - sum(map(len, kept)) if len(kept) < MOST_FILES else 0
+        why = unfit_name(name)
+        text = difference(name, is_new) if room and not why else ""
+        if why := why or unfit_text(text) or TOO_MUCH * (len(text) >= room):
+            notes.append(f"# left out: {name}, {why}{'' if 'secret' in why else checksum(name)}")
+            continue
+        hidden = PASSWORD.sub(r"\1***", text) if name == SETTINGS.name else text
+        hidden = IN_ADDRESS.sub("://***@", hidden)
+        notes += [f"# replaced by ***: passwords and keys in {name}"] * (hidden != text)
+        kept.append(hidden)
+    return "".join(f"{note}\n" for note in notes) + "".join(kept)
+
+
+def changed_files() -> Iterator[tuple[str, bool]]:
+    """Yield the name of each file that differs from the commit, and whether git does not track it.
+
+    Of the latter only those in `src`.
+    """
+    for name in git(*DIFF, "--name-only", "--relative", "-z", "HEAD", "--", ".").split("\0")[:-1]:
+        yield name, False
+    new = git("ls-files", "--others", "--exclude-standard", "-z", "--", "src")
+    for name in new.split("\0")[:-1]:
+        yield name, True
+
+
+def difference(name: str, is_new: bool) -> str:
+    """Return what git says of how a file differs from the commit."""
+    if is_new:
+        return git(*DIFF, "--no-index", "--", os.devnull, name, wrong=1)
+    return git(*DIFF, "--relative", "HEAD", "--", name)
+
+
+def unfit_name(name: str) -> str:
+    """Return why a file of this name is left out; nothing when it is not."""
+    if name == SETTINGS.name:
+        return ""
+    for why, patterns in (("it looks like a secret", SECRET), ("it looks like data", DATA)):
+        if any(fnmatch(part.lower(), one) for part in name.split("/") for one in patterns):
+            return why
+    return ""
+
+
+def unfit_text(text: str) -> str:
+    """Return why a change is left out; nothing when it is not."""
+    if PRIVATE_KEY.search(text):
+        return "it holds a secret key"
+    return f"it is binary or larger than {LARGEST} kB" if BINARY.search(text) else ""
+
+
+def checksum(name: str) -> str:
+    """Return a remark on a file's content that tells one from another."""
+    if not (ROOT / name).is_file():
+        return " (deleted)"
+    with (ROOT / name).open("rb") as file:
+        return f" (SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]})"
