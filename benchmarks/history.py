@@ -45,7 +45,7 @@ def settings(folder):
     return ENVIRON | {
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
         "MLFLOW_ARTIFACTS_DESTINATION": f"{folder}/artifacts",
-        "MLFLOW_BACKUP_DIR": f"{folder}/backups",
+        "PROJECT_BACKUP_DIR": f"{folder}/backups",
         "MLFLOW_PORT": str(port),
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
     }

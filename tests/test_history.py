@@ -49,10 +49,11 @@ class History:
             "MLFLOW_ARTIFACTS_DESTINATION": str(self.artifacts),
             "MLFLOW_PORT": str(self.port),
             "MLFLOW_TRACKING_URI": self.uri,
-            "MLFLOW_BACKUP_DIR": str(folder.parent / f"{folder.name}-backups"),
+            "PROJECT_BACKUP_DIR": str(folder.parent / f"{folder.name}-backups"),
             "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         } | env
         folder.mkdir(exist_ok=True)
+        Path(self.env["PROJECT_BACKUP_DIR"]).mkdir(exist_ok=True)
 
     def run(self, words, **env):
         """Run a command of the project, as `start-server --check` or `doctor`, on this history."""
@@ -109,7 +110,7 @@ class History:
         }
 
     def backups(self):
-        return sorted(Path(self.env["MLFLOW_BACKUP_DIR"]).glob("*"))
+        return sorted(Path(self.env["PROJECT_BACKUP_DIR"]).glob("*"))
 
 
 @pytest.fixture
@@ -326,7 +327,8 @@ def test_a_full_disk_is_named_and_costs_nothing(uv_project, tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], check=True)
     try:
         history = History(uv_project, disk / "history")
-        history.env["MLFLOW_BACKUP_DIR"] = str(tmp_path / "backups")
+        history.env["PROJECT_BACKUP_DIR"] = str(tmp_path / "backups")
+        (tmp_path / "backups").mkdir()
         with history.serving():
             assert not history.run("train").returncode
             before = history.content()
@@ -419,6 +421,7 @@ def test_a_backup_while_writers_write_holds_all_that_was_acknowledged(crowd, tmp
 def test_a_restored_history_is_the_same(uv_project, server, trained, tmp_path):
     """Compared through MLflow's API: runs, values, versions, artifacts' bytes, predictions."""
     file = tmp_path / "elsewhere" / "kept.tar.gz"
+    file.parent.mkdir()
     uv = f"{uv_project.script('my-ml-project')} backup {file}"
     done = uv_project.run(uv)
     assert not done.returncode, done.stderr
@@ -547,7 +550,7 @@ def test_a_bad_backup_is_refused_and_the_history_untouched(old, tmp_path):
     before = old.content()
     around = sorted(tmp_path.rglob("*"))
     for name, spoil in BAD.items():
-        bad = Path(old.env["MLFLOW_BACKUP_DIR"]) / f"bad {name}.tar.gz".replace("/", "")
+        bad = Path(old.env["PROJECT_BACKUP_DIR"]) / f"bad {name}.tar.gz".replace("/", "")
         bad = bad.with_name(bad.name.replace("'", ""))
         spoil(good, bad)
         done = old.run(f"restore '{bad}'")

@@ -17,8 +17,9 @@ os.environ |= {
     "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{PORT}",
     "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{Path(HISTORY.name, 'mlflow.db').as_posix()}",
     "MLFLOW_ARTIFACTS_DESTINATION": Path(HISTORY.name, "artifacts").as_posix(),
-    "MLFLOW_BACKUP_DIR": Path(HISTORY.name, "backups").as_posix(),
+    "PROJECT_BACKUP_DIR": Path(HISTORY.name, "backups").as_posix(),
 }
+Path(HISTORY.name, "backups").mkdir()
 
 
 @pytest.fixture(scope="session")

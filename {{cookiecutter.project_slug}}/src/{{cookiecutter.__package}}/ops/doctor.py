@@ -97,10 +97,12 @@ def settings() -> Iterator[tuple]:
     for name in server.DIVERTING:
         if name in os.environ:
             yield "wrong", f"{name} sends a part elsewhere", f"unset {name}"
+    if sentence := history.renamed_setting():
+        yield "warning", sentence, f"write {history.PLACE}=FOLDER in {SETTINGS.name} instead"
     names = sorted({*FROM_SHELL, *(name for name in REDIRECTING if name in os.environ)})
     for name in names:
         yield "warning", f"{name}={os.environ[name]} comes from your shell", f"unset {name}"
-    if not missing and not names:
+    if not missing and not names and not sentence:
         yield "ok", str(SETTINGS)
 
 
@@ -279,8 +281,8 @@ def backups() -> Iterator[tuple]:
     else:
         hours = (time.time() - found[-1].stat().st_mtime) / 3600
         yield "ok", f"{len(found)}, the newest {hours:.0f} hours old: {found[-1]}"
-    if all(file.is_relative_to(ROOT) for file in found):
-        remedy = f"{ME} backup FOLDER, or MLFLOW_BACKUP_DIR=FOLDER in {SETTINGS.name}"
+    if last and all(file.is_relative_to(ROOT) for file in found):
+        remedy = f"{ME} backup FOLDER, or {history.PLACE}=FOLDER in {SETTINGS.name}"
         yield "warning", "none lies outside this project, which can be deleted whole", remedy
 
 

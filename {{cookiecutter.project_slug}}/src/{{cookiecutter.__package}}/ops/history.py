@@ -32,6 +32,8 @@ from filelock import FileLock, Timeout
 from ..config import MODEL, ROOT, Refused, command, mend, quoted, setting
 
 DATABASE, MANIFEST = "mlflow.db", "manifest.json"  # in a backup, beside artifacts/
+PLACE, OLD_PLACE = "PROJECT_BACKUP_DIR", "MLFLOW_BACKUP_DIR"  # the setting, and its first name
+RUNS = "MLFLOW.runs"  # a header in front of them: how many runs it holds
 DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 # What SQLite says of a sound database that is locked, closed to us, or on a full disk.
 PASSING_NAMES = ("BUSY", "CANTOPEN", "FULL", "IOERR", "LOCKED", "PERM", "READONLY")
@@ -303,7 +305,13 @@ def plain_path() -> Iterator[dict[str, str]]:
 
 def backup_folder() -> Path:
     """Return where backups go when no place is named."""
-    return ROOT / Path(os.environ.get("MLFLOW_BACKUP_DIR") or "backups").expanduser()
+    place = next(filter(None, map(os.environ.get, (PLACE, OLD_PLACE))), "backups")
+    return ROOT / Path(place).expanduser()
+
+
+def renamed_setting() -> str:
+    """Return a sentence where the backup folder is set by the name that it had before."""
+    return f"{OLD_PLACE} is called {PLACE} now" if os.environ.get(OLD_PLACE) else ""
 
 
 def backups() -> list[Path]:
@@ -331,13 +339,12 @@ def backup(target: Path | None = None) -> Path:
     """
     if not database().is_file():
         raise Refused(f"There is no history to back up: {database()} does not exist.")
-    target = Path(os.path.abspath(target or backup_folder()))
-    if target.is_dir() or not target.suffix:
-        target /= f"{MODEL}-{datetime.now():%Y%m%d-%H%M%S-%f}.tar.gz"
+    if target is None and (sentence := renamed_setting()):
+        print(f"{sentence}: rename it where it is set.")
+    target = place_for_backup(target)
     if target.exists() or target.is_relative_to(artifacts()):
         raise Refused(f"{target} exists already, or lies in the artifacts: name another file.")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:
             part = Path(folder, "part")
             manifest = pack(part, Path(folder, DATABASE))
@@ -353,6 +360,28 @@ def backup(target: Path | None = None) -> Path:
     print(f"Backup   {target}")
     print(f"Holds    {runs} runs, {files} files, {target.stat().st_size / 1e6:.1f} MB, verified")
     return target
+
+
+def place_for_backup(named: Path | None) -> Path:
+    """Return the file that a backup is to become: `named`, or a new one in a folder.
+
+    A folder in the project is made where no place is named. Any other has to be there: one that
+    is missing is mistyped, or the place of a disk that is not mounted.
+    """
+    target = Path(os.path.abspath(named or backup_folder()))
+    is_folder = target.is_dir() or named is None or target.suffix not in (".gz", ".tgz")
+    folder = target if is_folder else target.parent
+    try:
+        if named is None and folder.is_relative_to(ROOT):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Refused(f"The folder {folder} cannot be made: {error}.") from error
+    if not folder.is_dir():
+        raise Refused(
+            f"There is no folder {folder}: mount its disk or make it, then try again. (The name of "
+            "a file ends in .tar.gz.)"
+        )
+    return folder / f"{MODEL}-{datetime.now():%Y%m%d-%H%M%S-%f}.tar.gz" if is_folder else target
 
 
 def pack(part: Path, copy: Path) -> dict:
