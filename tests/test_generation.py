@@ -1,6 +1,7 @@
 """Every answer gives a whole, clean project; an impossible one gives a sentence, no more."""
 
 import json
+import shutil
 import subprocess
 import tomllib
 
@@ -18,6 +19,7 @@ ALWAYS = {
     ".gitignore",
     ".pre-commit-config.yaml",
     "README.md",
+    "data/.gitkeep",
     "mlflow.env",
     "notebooks/explore.ipynb",
     "pyproject.toml",
@@ -46,7 +48,7 @@ ALWAYS = {
     "tests/test_server.py",
     "tests/test_settings.py",
     "tests/test_train.py",
-    "tracking/.gitignore",
+    "tracking/.gitkeep",
 }
 OF_ENVIRONMENT = {"uv": set(), "venv": {"requirements.txt"}, "conda": {"environment.yml"}}
 
@@ -135,9 +137,34 @@ def test_the_code_is_clean(baked):
         assert not done.returncode, done.stdout
 
 
+# What a project has in time. After `rm -r tracking` and a restore all is made anew.
+PRIVATE = """
+    .env .venv/pyvenv.cfg backups/elsewhere.txt backups/one.tar.gz data/rows.csv
+    data/more/rows.parquet mlruns/0/meta.yaml notebooks/mlflow.db setup.log
+    serving/predictions-8081.jsonl
+    tracking/artifacts/1/a/artifacts/rows.parquet tracking/mlflow.db tracking/mlflow.db-journal
+    tracking/mlflow.db.lock tracking/mlflow.db.owner tracking/replaced-2026/mlflow.db
+    tracking/replaced-2026/artifacts/rows.parquet tracking/restoring/mlflow.db replaced-2/mlflow.db
+"""
+
+
 def git(path, *words):
     done = subprocess.run(["git", *words], cwd=path, capture_output=True, text=True, check=True)
     return done.stdout
+
+
+def test_git_takes_all_that_was_rendered_and_nothing_of_the_history(cookies, tmp_path):
+    path = cookies.bake(extra_context={"setup": "later"}).project_path
+    rendered = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    git(path, "init", "-q")
+    git(path, "add", "-A")
+    assert set(git(path, "ls-files").splitlines()) == rendered
+    shutil.rmtree(path / "tracking")
+    for name in PRIVATE.split():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
+    git(path, "add", "-A")
+    assert set(git(path, "ls-files").splitlines()) == rendered - {"tracking/.gitkeep"}
 
 
 def test_a_clone_on_windows_has_the_same_line_ends(cookies, tmp_path):

@@ -133,7 +133,7 @@ def test_a_second_person_clones_installs_checks_and_trains(uv_project, running, 
     home.mkdir()
     (home / ".cache").symlink_to(Path(uv_project.environ["HOME"], ".cache"))  # of downloads
     theirs = Project(tmp_path / "theirs", uv_project.environ | {"HOME": str(home)})
-    assert theirs.history() == ([".gitignore"], {})
+    assert theirs.history() == ([".gitkeep"], {})
     done = theirs.run(theirs.install)
     assert not done.returncode, done.stderr
     assert theirs.read("uv.lock") == uv_project.read("uv.lock")

@@ -40,7 +40,7 @@ def test_generation_verifies_the_project_and_ends_with_what_to_type(uv_project):
 
 def test_verification_leaves_a_migrated_database_and_nothing_else(venv_project):
     names, rows = venv_project.history()
-    assert names == [".gitignore", "artifacts", "artifacts/.owner", "mlflow.db"]
+    assert names == [".gitkeep", "artifacts", "artifacts/.owner", "mlflow.db"]
     assert rows == {
         "experiments": 1, "runs": 0, "metrics": 0, "model_versions": 0, "alembic_version": 1,
     }  # fmt: skip

@@ -129,7 +129,7 @@ def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, envir
         done = uv_project.run(git)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         listed = uv_project.run("git ls-files").stdout.split()
-        assert "uv.lock" in listed and "tracking/.gitignore" in listed
+        assert "uv.lock" in listed and "tracking/.gitkeep" in listed
         assert not [name for name in listed if name.endswith(".db") or ".venv" in name]
         commit = uv_project.run("git rev-parse HEAD").stdout.strip()
         typed = f"{uv_project.train.strip()} -p n_estimators=3"

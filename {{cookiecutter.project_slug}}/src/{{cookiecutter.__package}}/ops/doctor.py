@@ -7,6 +7,7 @@ tables and columns are MLflow's own; it has no public way to ask for them withou
 import os
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
 import tomllib
@@ -21,7 +22,7 @@ from dotenv import dotenv_values
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ..config import FROM_SHELL, MODEL, ROOT, SETTINGS, Refused, command, from_shell, quoted
+from ..config import FROM_SHELL, MODEL, ROOT, SETTINGS, Refused, command, from_shell, git, quoted
 from . import history, server
 from .history import artifacts, database
 
@@ -233,6 +234,35 @@ def strays() -> Iterator[tuple]:
         yield "ok", "no other store in the project or above it"
 
 
+def ignored() -> Iterator[tuple]:
+    """Git leaves out what only this machine should have: it may be personal, and it is large."""
+    places = (database(), artifacts(), history.backup_folder(), ROOT / "serving")
+    try:
+        seen = [path for place in places if (path := seen_by_git(Path(os.path.abspath(place))))]
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return
+    for path in seen:
+        untrack = quoted("git", "rm", "-r", "--cached", "--ignore-unmatch", path)
+        pattern = f"/{path}*" if ROOT / path == database() else f"/{path}/"  # with its journal
+        remedy = f"write {pattern} into .gitignore, then: {untrack}"
+        yield "warning", f"git does not ignore {ROOT / path}", remedy
+    if not seen:
+        yield "ok", "git leaves out the history, its backups and the log of requests"
+
+
+def seen_by_git(place: Path) -> str:
+    """Return the path of a file or folder in the project that git tracks, or would with `add -A`.
+
+    Nothing where it does not. Raises `CalledProcessError` where there is no repository.
+    """
+    if not place.is_relative_to(ROOT):
+        return ""
+    path = place.relative_to(ROOT).as_posix()
+    tracked = git("ls-files", "--", path)
+    one_below = path if place == database() else f"{path}/1"  # a folder may be made later
+    return path if tracked or not git("check-ignore", "--", one_below, wrong=1) else ""
+
+
 def unfinished() -> Iterator[tuple]:
     """Every run that is RUNNING has a living process."""
     query = """SELECT runs.run_uuid, start_time, value FROM runs LEFT JOIN tags
@@ -323,6 +353,7 @@ CHECKS = (
     files,
     place,
     strays,
+    ignored,
     unfinished,
     backups,
 )
