@@ -74,9 +74,10 @@ def test_files_and_runs_that_lack_each_other(patient):
     model.rename(patient.folder / "model")
     states, text = patient.state("files")
     assert "wrong" in states
-    assert "2 runs or models are without their files: " in text
-    assert model.name in text and run.name in text
-    assert "restore" in text
+    assert "2 runs or models lost files: " in text
+    assert f"{model.name}/artifacts (0 of 7)" in text
+    assert f"{run.name}/artifacts (0 of 8)" in text
+    assert "Its newest backup holds 1 run, you have 1; it comes back with: " in text
 
 
 @pytest.mark.parametrize("name", ["OneDrive - Contoso", "Dropbox"])

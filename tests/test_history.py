@@ -62,6 +62,12 @@ class History:
             name, others = self.project.slug, words
         return self.project.run(f"{self.project.script(name)} {others}", **self.env | env)
 
+    def is_well(self):
+        """Assert that `doctor` finds nothing wrong; return what it says."""
+        done = self.run("doctor")
+        assert not done.returncode, done.stdout + done.stderr
+        return done.stdout
+
     def start(self, words="start-server", **env):
         command = f"{self.project.script(words.split()[0])} {' '.join(words.split()[1:])}"
         env = self.project.environ | self.env | env

@@ -547,3 +547,8 @@ print(*(record["n"] for record in monitor.records()))""").splitlines()
 def test_a_taken_port_is_named(life, service):
     told = life.refused(f"serve --port {service.port}")
     assert f"Port {service.port} is taken, or closed to you: use another --port." in told
+
+
+def test_after_all_that_nothing_is_wrong(life):
+    """Gates that promoted and refused, runs that were done again: none lacks a file."""
+    assert "each with its run or model" in life.is_well()

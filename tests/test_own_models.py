@@ -111,3 +111,4 @@ rows.to_csv({str(rows)!r}, index=False)""")
             told = run(f"predict {rows} {tmp_path}/out.csv", 1)
             assert "The model refuses rows 1 to 442: Input X contains NaN" in told
             assert "bmi is missing in row 3" in told and not (tmp_path / "out.csv").exists()
+    history.is_well()

@@ -97,6 +97,7 @@ def test_a_model_s_life(life, patients, page, pytestconfig, tmp_path):
     finally:
         serving.running.end()
 
+    life.is_well()
     read_back(life, first, second, bad)
     see(page, life, first, second, report, pytestconfig.getoption("pictures") or tmp_path)
 
@@ -227,3 +228,4 @@ def test_retraining_on_rows_that_it_is_judged_by_gets_no_verdict(life, patients,
     told = life.done(f"monitor {file} --retrain")
     assert "is the champion" in told
     assert "Reproduced, within 1e-06" in life.done("reproduce " + life.newest_run())
+    life.is_well()

@@ -238,3 +238,10 @@ def test_an_experiment_that_was_deleted_gets_a_sentence(uv_project, api, trained
     assert done.returncode == 1
     assert "MLflow refuses: " in done.stderr and "restore the experiment" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_after_all_that_nothing_is_wrong(uv_project, trained):
+    """Runs that failed or were ended, too: none lacks a file that was logged."""
+    done = uv_project.run(f"{uv_project.script('my-ml-project')} doctor")
+    assert not done.returncode, done.stdout
+    assert "each with its run or model" in done.stdout

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,3 +94,11 @@ def test_more_changes_than_there_is_room_for_are_named(repository, monkeypatch):
     (repository / "src" / "code.py").write_text(CODE * 20)
     text = provenance.changes()
     assert "+short" in text and "# left out: src/code.py, more than 1 MB or 200 files" in text
+
+
+def test_files_are_counted_in_all_folders():
+    def list_artifacts(path):
+        below = {None: ["a", "b/"], "b/": ["b/c", "b/d/"], "b/d/": ["b/d/e"]}[path]
+        return [SimpleNamespace(path=name, is_dir=name.endswith("/")) for name in below]
+
+    assert provenance.count(list_artifacts) == 3

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "mlflow.env"
 EXPERIMENT = "{{ cookiecutter.project_slug }}"
 MODEL = "{{ cookiecutter.project_slug }}"
+LOGGED_FILES = "logged_files"  # tag of a run or a model: how many files it has at least
 VIEW = "?workflowType=machine_learning"  # else MLflow's pages open as for language models
 # What asks a process to end: Ctrl-C, a polite kill, a closed terminal, and what Windows has for it.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")

@@ -25,6 +25,7 @@ from .model import PRIMARY, TASK, measure
 from .ops import server
 from .predict import chunks, fitting, scored
 from .promote import promote, version_of
+from .provenance import record_files
 from .reproduce import parameters
 from .serve import LOG, rows_of
 from .train import REFERENCE, train
@@ -326,6 +327,7 @@ def report(watched: Watched, drift: pd.DataFrame, quality, verdict: str, picture
     with mlflow.start_run(run_name=name, tags=tags, parent_run_id=above, nested=True) as run:
         mlflow.log_metrics(metrics)
         mlflow.log_text(page(watched, drift, quality, verdict, pictures), "report.html")
+        record_files(run.info.run_id)
     mlflow.log_metrics(metrics, step=step, run_id=above)
     return run.info
 

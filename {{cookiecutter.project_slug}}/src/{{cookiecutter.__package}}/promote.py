@@ -14,6 +14,7 @@ from .data import TARGET, load, split
 from .drift import row_hashes
 from .model import PRIMARY, TASK, THRESHOLDS, measure
 from .ops import server
+from .provenance import record_files
 
 LINE = "champions"  # tag of the registered model: its champions, one after another
 FEWEST = 20  # held-out rows that the champion has not seen, or there is nothing to compare
@@ -131,7 +132,7 @@ def judge(alias: str, version, rows: pd.DataFrame):
     import mlflow
 
     place = f"models:/{MODEL}/{version.version}"
-    with mlflow.start_run(run_name=f"{alias}: version {version.version}", nested=True):
+    with mlflow.start_run(run_name=f"{alias}: version {version.version}", nested=True) as run:
         result = mlflow.models.evaluate(
             place,
             rows,
@@ -143,6 +144,7 @@ def judge(alias: str, version, rows: pd.DataFrame):
         ours = measure(mlflow.sklearn.load_model(place), X, y)
         mlflow.log_metrics(ours)
         mlflow.set_tags({"version": version.version, "step": "promote"})
+        record_files(run.info.run_id)
     metrics = {name: float(value) for name, value in {**result.metrics, **ours}.items()}
     return mlflow.models.EvaluationResult(metrics, result.artifacts)
 

@@ -1,15 +1,15 @@
-"""What a run is made with: packages, lock file, changed code."""
+"""What a run is made with, and how many files it keeps: recorded by whoever logs it."""
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatch
 from importlib.metadata import distributions
 from subprocess import CalledProcessError
 
-from .config import ROOT, SETTINGS, git
+from .config import LOGGED_FILES, ROOT, SETTINGS, git
 
 LARGEST = 256  # kB of a file whose changes are kept
 MOST, MOST_FILES = 1 << 20, 200  # characters and files of changes that are kept
@@ -28,6 +28,27 @@ DIFF = (
     "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/",
     "--dst-prefix=b/",
 )  # fmt: skip
+
+
+def record_files(run_id: str, model_id: str | None = None) -> None:
+    """Record how many files a run, and a model, hold: `doctor` expects no fewer from now on.
+
+    Call it when all files are logged.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    files = count(lambda path: client.list_artifacts(run_id, path))
+    client.set_tag(run_id, LOGGED_FILES, files)
+    if model_id:
+        files = count(lambda path: client.list_logged_model_artifacts(model_id, path))
+        client.set_logged_model_tags(model_id, {LOGGED_FILES: str(files)})
+
+
+def count(list_artifacts: Callable, path: str | None = None) -> int:
+    """Return the number of files below `path`; `list_artifacts` returns what a folder holds."""
+    found = list_artifacts(path)
+    return sum(count(list_artifacts, one.path) if one.is_dir else 1 for one in found)
 
 
 def origin() -> dict[str, str]:

@@ -11,7 +11,7 @@ from .data import TARGET, load, split
 from .drift import row_hashes
 from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from .ops import server
-from .provenance import origin
+from .provenance import origin, record_files
 
 ROWS = "data/rows.parquet"  # kept by a run whose rows are not those of `load`
 REFERENCE, MOST = "data/reference.parquet", 5000  # held-out rows that `monitor` compares with
@@ -41,6 +41,7 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
         logged, metrics = log_results(model, params, held_out)
         for name, text in origin().items():
             mlflow.log_text(text, f"origin/{name}")
+        record_files(run.info.run_id, logged.model_id)
     print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     print(f"Run      {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
     if register:

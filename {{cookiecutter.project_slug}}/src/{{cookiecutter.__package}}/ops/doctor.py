@@ -22,7 +22,18 @@ from dotenv import dotenv_values
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ..config import FROM_SHELL, MODEL, ROOT, SETTINGS, Refused, command, from_shell, git, quoted
+from ..config import (
+    FROM_SHELL,
+    LOGGED_FILES,
+    MODEL,
+    ROOT,
+    SETTINGS,
+    Refused,
+    command,
+    from_shell,
+    git,
+    quoted,
+)
 from . import history, server
 from .history import artifacts, database
 
@@ -176,27 +187,43 @@ def files() -> Iterator[tuple]:
     # Before the database, which may tell of more by then: a server may be at work.
     folders = {*artifacts().glob("[0-9]*/[0-9a-f]*/"), *artifacts().glob("[0-9]*/models/m-*/")}
     present = {f"{folder.relative_to(artifacts()).as_posix()}/artifacts" for folder in folders}
-    trained = "SELECT run_uuid FROM tags WHERE key = 'process'"  # train always logs files
-    known = ask(f"SELECT artifact_uri, status = 'FINISHED' AND run_uuid IN ({trained}) FROM runs")
-    known += ask("SELECT artifact_location, status = 2 FROM logged_models")  # 2 is READY
-    here = {uri.removeprefix(PROXIED): whole for uri, whole in known if uri.startswith(PROXIED)}
+    known = ask(f"""SELECT artifact_uri, value, 0 FROM runs LEFT JOIN tags
+        ON tags.run_uuid = runs.run_uuid AND key = '{LOGGED_FILES}'""")
+    if ask("SELECT 1 FROM sqlite_master WHERE name = 'logged_model_tags'"):  # since MLflow 3
+        known += ask(f"""SELECT artifact_location, tag_value, status = 2 FROM logged_models
+            LEFT JOIN logged_model_tags AS tags ON tags.model_id = logged_models.model_id
+            AND tag_key = '{LOGGED_FILES}'""")  # 2 is READY
+    here = {uri.removeprefix(PROXIED): one for uri, *one in known if uri.startswith(PROXIED)}
     if elsewhere := len(known) - len(here):
         remedy = "keep that place: neither a move of this folder nor a backup takes it along"
         yield "warning", f"{elsewhere} runs or models keep their files elsewhere", remedy
-    gone = sorted(
-        uri
-        for uri, whole in here.items()
-        if whole and uri not in present and not (artifacts() / uri).exists()
-    )
+    lacking = [line for uri, (tag, _) in sorted(here.items()) if (line := lack(uri, tag))]
+    ready = [uri for uri, (tag, ready) in sorted(here.items()) if ready and not tag]
+    empty = [uri for uri in ready if uri not in present and not (artifacts() / uri).exists()]
     alone = sorted(present - here.keys())
-    if gone:
-        found = f"{len(gone)} runs or models are without their files: {', '.join(gone[:3])}"
-        yield "wrong", found, history.way_back()
+    if lacking:
+        found = f"{len(lacking)} runs or models lost files: {', '.join(lacking[:3])}"
+        remedy = f"if you removed them, correct the tag {LOGGED_FILES}; if not: "
+        yield "wrong", found, remedy + history.way_back()
+    if empty:
+        found = f"{len(empty)} models have no files: {', '.join(empty[:3])}"
+        yield "warning", found, f"if there were some: {history.way_back()}"
     if alone:
         remedy = f"remove them, unless you miss a run; then: {history.way_back()}"
         yield "warning", f"{len(alone)} folders are no run's: {', '.join(alone[:3])}", remedy
-    if not gone and not alone:
+    if not lacking and not empty and not alone:
         yield "ok", f"{len(present)} folders in {artifacts()}, each with its run or model"
+
+
+def lack(place: str, recorded: str | None) -> str:
+    """Return how many of the `recorded` files a folder of the artifacts has.
+
+    Nothing when it has them all, or when no number was recorded.
+    """
+    expected = int(recorded) if recorded and recorded.isdecimal() else 0
+    files = (names for _, _, names in os.walk(artifacts() / place) if expected)
+    found = sum(map(len, files))
+    return f"{place} ({found} of {expected})" if found < expected else ""
 
 
 def place() -> Iterator[tuple]:
