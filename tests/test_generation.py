@@ -41,6 +41,7 @@ ALWAYS = {
     "src/{package}/serve.py",
     "src/{package}/train.py",
     "tests/conftest.py",
+    "tests/test_doctor.py",
     "tests/test_history.py",
     "tests/test_model.py",
     "tests/test_notebook.py",

@@ -41,6 +41,7 @@ ME = command(MODEL)
 NEEDED = (*server.ADDRESS, *server.STORES, "MLFLOW_SERVER_ALLOWED_HOSTS")
 PROXIED = "mlflow-artifacts:/"
 COPY = "copy" if os.name == "nt" else "cp"
+OF_NO_RUN = {"alembic_version", "experiments", "experiment_tags", "workspaces"}  # tables
 FAILURES = (Refused, sqlite3.Error, psutil.Error, OSError, LookupError, ValueError)
 DAY = 24 * 3600
 GIB = 1 << 30
@@ -128,8 +129,7 @@ def serving() -> Iterator[tuple]:
         return
     uri, running, owner = server.address(), server.running(), history.owner()
     if running and not owner:
-        remedy = f"end it, then {command('start-server')}"
-        yield "warning", f"{running}{server.whose(running)}", remedy
+        yield "ok", f"this history is served at {running}{server.whose(running)}"
     elif running:
         yield "ok", f"this history is served at {owner}"
     elif owner:
@@ -246,19 +246,44 @@ def strays() -> Iterator[tuple]:
     for folder in (ROOT / "notebooks", ROOT, *ROOT.parents):
         other, old = folder / "mlflow.db", folder / "mlruns"
         if other.is_file() and other != database():
-            found.append((other, "another store", quoted(COPY, other, database())))
+            found.append((other, "another store", holds(other), quoted(COPY, other, database())))
         if any(old.glob("*/meta.yaml")):
             words = [sys.executable, "-m", "mlflow", "migrate-filestore", "--source", str(old)]
             words += ["--target", f"sqlite:///{database()}"]
-            found.append((old, "an old file store", quoted(*words)))
-    runs = ask("SELECT count(*) FROM runs") if found else []
-    for path, what, import_it in found:
+            holds_something = any(old.glob("*/*/*"))
+            found.append((old, "an old file store", holds_something, quoted(*words)))
+    have = history.runs_of(database()) if found else 0
+    for path, what, worth_it, import_it in found:
         remedy = f"import it, with no server running (its files stay there): {import_it}"
-        if runs and runs[0][0]:
+        if worth_it is None:
+            remedy = "it cannot be read: see what it is"
+        elif not worth_it:
+            remedy = f"it has 0 runs: delete it, unless a server uses it: {deletion(path)}"
+        elif have:
             remedy = "this history has runs, and two cannot be merged: make it a project of its own"
         yield "warning", f"{path} is {what}", remedy
     if not found:
         yield "ok", "no other store in the project or above it"
+
+
+def holds(store: Path) -> bool | None:
+    """Return whether a database of MLflow's holds anything of a user's; None if it is none."""
+    try:
+        with history.read_only(store) as opened:
+            tables = opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            names = {name for (name,) in tables}
+            row = 'SELECT 1 FROM "{}" LIMIT 1'
+            held = any(opened.execute(row.format(name)).fetchone() for name in names - OF_NO_RUN)
+            return held if "runs" in names or not names else None
+    except sqlite3.Error:
+        return None
+
+
+def deletion(path: Path) -> str:
+    """Return what to type to delete a file or a folder."""
+    if os.name == "nt":
+        return quoted(*(["rmdir", "/s"] if path.is_dir() else ["del"]), path)
+    return quoted("rm", *["-r"] * path.is_dir(), path)
 
 
 def ignored() -> Iterator[tuple]:
@@ -327,13 +352,19 @@ def alive(tag: str, begin: float) -> bool:
 
 def backups() -> Iterator[tuple]:
     """There is a backup that is not too old, and one outside the project."""
-    last = [begin for (begin,) in ask("SELECT max(start_time) FROM runs") if begin]
-    if not last:
+    found, lost = history.backups(), bool(history.gone())
+    last = 0  # when the newest run began, in milliseconds
+    try:
+        last = max(begin or 0 for (begin,) in [*ask("SELECT max(start_time) FROM runs"), (0,)])
+    except sqlite3.Error:  # `store` says what is wrong with it
+        lost = True
+    if not last and not found and not lost:
         yield "ok", "no run needs one yet"
         return
-    if not (found := history.backups()):
-        yield "warning", "there is none", f"{ME} backup"
-    elif (behind := last[0] / 1000 - found[-1].stat().st_mtime) > 7 * DAY:
+    if not found:
+        remedy = f"{ME} backup" if last else ""  # of a lost history there is nothing to back up
+        yield "warning", "there is none", remedy
+    elif (behind := last / 1000 - found[-1].stat().st_mtime) > 7 * DAY:
         yield "warning", f"{found[-1]} lacks the runs of {behind / DAY:.0f} days", f"{ME} backup"
     else:
         hours = (time.time() - found[-1].stat().st_mtime) / 3600
@@ -344,8 +375,8 @@ def backups() -> Iterator[tuple]:
 
 
 def ask(query: str) -> list[tuple]:
-    """Return the rows that the database gives; none where it does not exist."""
-    if not database().exists():
+    """Return the rows that the database gives; none where it does not exist or is empty."""
+    if not database().exists() or not database().stat().st_size:
         return []
     with closing(history.connect(database())) as opened:
         return opened.execute(query).fetchall()

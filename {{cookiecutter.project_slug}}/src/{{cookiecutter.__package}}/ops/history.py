@@ -132,6 +132,14 @@ def connect(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=WAIT_SECONDS)
 
 
+@contextmanager
+def read_only(file: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to an existing database, whosever it is, that changes nothing."""
+    uri = f"{file.resolve().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=5)) as connection:
+        yield connection
+
+
 def migrations() -> dict[str, str]:
     """Return the schemas that the installed MLflow knows, each with the one before it."""
     folder = Path(str(distribution("mlflow").locate_file("mlflow/store/db_migrations/versions")))
@@ -324,11 +332,34 @@ def backups() -> list[Path]:
 
 
 def way_back() -> str:
-    """Return the sentence that names the newest backup, and what brings it back."""
+    """Return the sentence that names the newest backup, what it holds, and what brings it back."""
     restore = f"{command(MODEL)} restore"
-    if found := backups():
-        return f"Its newest backup comes back with: {restore} {quoted(found[-1])}"
-    return f"No backup of it is known; from one that you have: {restore} FILE"
+    if not (found := backups()):
+        return f"No backup of it is known; from one that you have: {restore} FILE"
+    held, have = runs_in(found[-1]), runs_of(database())
+    told = "cannot be read" if held is None else f"holds {held} run{'s' * (held != 1)}"
+    told += "" if have is None else f", you have {have}"
+    return f"Its newest backup {told}; it comes back with: {restore} {quoted(found[-1])}"
+
+
+def runs_of(file: Path) -> int | None:
+    """Return how many runs a database has; None where there is none, or it cannot be read."""
+    with suppress(sqlite3.Error), read_only(file) as opened:
+        return opened.execute("SELECT count(*) FROM runs").fetchone()[0]
+    return None
+
+
+def runs_in(file: Path) -> int | None:
+    """Return how many runs a backup holds, from its head; None when it cannot be read.
+
+    One that an earlier version made has no head, and is read to its end.
+    """
+    with suppress(*DAMAGE, OSError, LookupError, TypeError, ValueError), tarfile.open(file) as one:
+        if head := one.pax_headers.get(RUNS):
+            return int(head)
+        content = one.extractfile(MANIFEST)
+        return json.load(content or io.BytesIO())["rows"]["runs"]
+    return None
 
 
 def backup(target: Path | None = None) -> Path:
@@ -393,12 +424,13 @@ def pack(part: Path, copy: Path) -> dict:
     files = {DATABASE: copy, **dict(zip(names, found, strict=True))}
     files = {n: file for n, file in files.items() if not n.startswith("artifacts/.owner/")}
     sums = manifest["files"] = {}
+    head = {RUNS: str(manifest["rows"]["runs"])}
     size = 0
     for file in files.values():
         with suppress(FileNotFoundError):  # a server's own, that came and went
             size += file.stat().st_size
     with (
-        tarfile.open(part, "x:gz", compresslevel=1) as archive,
+        tarfile.open(part, "x:gz", compresslevel=1, pax_headers=head) as archive,
         typer.progressbar(length=size, label="Backing up") as bar,
     ):
         part.chmod(0o600)
@@ -508,6 +540,7 @@ def restore(file: Path) -> None:
             if rows(staged[DATABASE]) != manifest["rows"]:
                 raise Refused(f"{file} is no whole backup of a history: its rows do not fit.")
             staged["artifacts"].mkdir(exist_ok=True)
+            before = runs_of(into[DATABASE]) or 0
             kept = swap(into, staged)
             keep_private()
         except OSError as error:
@@ -516,7 +549,7 @@ def restore(file: Path) -> None:
             clear(staged)
     print(f"Restored {database().parent}: {manifest['rows']['runs']} runs of {manifest['created']}")
     for folder in kept:
-        print(f"Before   {folder}, yours to remove")
+        print(f"Before   {folder}, yours to remove: {before} runs")
 
 
 def clear(staged: dict[str, Path]) -> None:
