@@ -40,7 +40,7 @@ from .history import artifacts, database
 ME = command(MODEL)
 NEEDED = (*server.ADDRESS, *server.STORES, "MLFLOW_SERVER_ALLOWED_HOSTS")
 PROXIED = "mlflow-artifacts:/"
-COPY = "copy" if os.name == "nt" else "cp"
+COPY, DELETE = ("copy", ["del"]) if os.name == "nt" else ("cp", ["rm", "-r"])
 OF_NO_RUN = {"alembic_version", "experiments", "experiment_tags", "workspaces"}  # tables
 FAILURES = (Refused, sqlite3.Error, psutil.Error, OSError, LookupError, ValueError)
 DAY = 24 * 3600
@@ -258,7 +258,7 @@ def strays() -> Iterator[tuple]:
         if worth_it is None:
             remedy = "it cannot be read: see what it is"
         elif not worth_it:
-            remedy = f"it has 0 runs: delete it, unless a server uses it: {deletion(path)}"
+            remedy = f"it has 0 runs: delete it, unless a server uses it: {quoted(*DELETE, path)}"
         elif have:
             remedy = "this history has runs, and two cannot be merged: make it a project of its own"
         yield "warning", f"{path} is {what}", remedy
@@ -277,13 +277,6 @@ def holds(store: Path) -> bool | None:
             return held if "runs" in names or not names else None
     except sqlite3.Error:
         return None
-
-
-def deletion(path: Path) -> str:
-    """Return what to type to delete a file or a folder."""
-    if os.name == "nt":
-        return quoted(*(["rmdir", "/s"] if path.is_dir() else ["del"]), path)
-    return quoted("rm", *["-r"] * path.is_dir(), path)
 
 
 def ignored() -> Iterator[tuple]:
