@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import socket
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_files_and_runs_that_lack_each_other(patient):
     assert "2 runs or models lost files: " in text
     assert f"{model.name}/artifacts (0 of 7)" in text
     assert f"{run.name}/artifacts (0 of 8)" in text
-    assert "Its newest backup holds 1 run, you have 1; it comes back with: " in text
+    assert re.search(r"Its newest backup holds (\d+) runs?, you have \1; it comes back with: ", text)
 
 
 @pytest.mark.parametrize("name", ["OneDrive - Contoso", "Dropbox"])

@@ -540,7 +540,7 @@ def restore(file: Path) -> None:
             if rows(staged[DATABASE]) != manifest["rows"]:
                 raise Refused(f"{file} is no whole backup of a history: its rows do not fit.")
             staged["artifacts"].mkdir(exist_ok=True)
-            before = runs_of(into[DATABASE]) or 0
+            before = runs_of(into[DATABASE])
             kept = swap(into, staged)
             keep_private()
         except OSError as error:
@@ -549,7 +549,8 @@ def restore(file: Path) -> None:
             clear(staged)
     print(f"Restored {database().parent}: {manifest['rows']['runs']} runs of {manifest['created']}")
     for folder in kept:
-        print(f"Before   {folder}, yours to remove: {before} runs")
+        told = "" if before is None else f": {before} run{'s' * (before != 1)}"
+        print(f"Before   {folder}, yours to remove{told}")
 
 
 def clear(staged: dict[str, Path]) -> None:
