@@ -78,7 +78,8 @@ def test_files_and_runs_that_lack_each_other(patient):
     assert "2 runs or models lost files: " in text
     assert f"{model.name}/artifacts (0 of 7)" in text
     assert f"{run.name}/artifacts (0 of 8)" in text
-    assert re.search(r"Its newest backup holds (\d+) runs?, you have \1; it comes back with: ", text)
+    advice = r"Its newest backup holds (\d+) runs?, you have \1; it comes back with: "
+    assert re.search(advice, text)
 
 
 @pytest.mark.parametrize("name", ["OneDrive - Contoso", "Dropbox"])
