@@ -209,7 +209,9 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
-        signal.signal(getattr(signal, name), signal.default_int_handler)
+        number = getattr(signal, name)
+        if signal.getsignal(number) == signal.SIG_DFL:  # else a parent wants it ignored, as nohup
+            signal.signal(number, signal.default_int_handler)
     if LATER:
         lines = "\n  ".join(map(typed, commands()[:-1]))
         print(f"\nWritten, not installed. To install it, type:\n\n  {go_there()}\n  {lines}")

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import queue
+import random
 import re
 import shlex
 import shutil
@@ -24,7 +25,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRE_ALL = os.environ.get("REQUIRE_ALL") == "1"
-START_SECONDS = 300
+# What takes longer hangs, on a machine however loaded. It is more than the 300 s that start-server
+# waits for its server, so that what a command says itself comes first.
+HANG_SECONDS = 600
+INSTALL_SECONDS = 1800
 ODD_FOLDER = 'it\'s 100% #1 "ñandú" $HOME `id` 🚀 ' + "x" * 120
 ODD_TEXTS = {
     "project_name": 'Señor "Bob\'s" \\ 100% #1 🚀 אבג',
@@ -33,6 +37,11 @@ ODD_TEXTS = {
 }
 # In the environment of every process that a test starts, so that none is left behind unseen.
 MARK = f"started-by-test-{uuid.uuid4().hex}"
+# Where `nohup` or a script's & has these ignored, the tests' children would ignore them too, and no
+# Ctrl-C would end them. Unlike that, a handler is not inherited; this one ignores as before.
+for name in {"SIGINT", "SIGHUP"} & set(dir(signal)):
+    if signal.getsignal(getattr(signal, name)) == signal.SIG_IGN:
+        signal.signal(getattr(signal, name), lambda *_: None)
 # The longest first, so that the workers end together.
 LONGEST = ("server", "history", "life", "story", "places", "own_models", "train", "hook")
 
@@ -92,7 +101,7 @@ def no_stray_history(tmp_path_factory):
 def no_process_left_behind():
     yield
     left = [process for process in psutil.process_iter() if _marked(process)]
-    _, alive = psutil.wait_procs(left, timeout=10)
+    _, alive = psutil.wait_procs(left, timeout=HANG_SECONDS)
     told = [(process.pid, process.cmdline()) for process in alive]
     for process in alive:
         process.kill()
@@ -130,7 +139,7 @@ def cookiecutter(environ, checkout):
             env=environ | (env or {}),
             capture_output=True,
             encoding="utf-8",
-            timeout=900,
+            timeout=INSTALL_SECONDS,
             **kwargs,
         )
 
@@ -145,9 +154,12 @@ def fences(readme):
 
 
 def _ports():
-    """Yield ports that nobody else is given: each worker has a share below the system's own."""
+    """Yield ports that nobody else is given: each worker has a share below the system's own.
+
+    In no order, as another run of the suite on this machine may take from the same ones.
+    """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    yield from range(20_000 + 2000 * worker, 22_000 + 2000 * worker)
+    yield from random.sample(range(20_000 + 2000 * worker, 22_000 + 2000 * worker), 2000)
 
 
 PORTS = _ports()
@@ -184,7 +196,7 @@ class Project:
         """Return the full path of a command of the environment, as typed in a shell."""
         return f"{self.bin}/{name}"
 
-    def run(self, command, timeout=300, **env):
+    def run(self, command, timeout=HANG_SECONDS, **env):
         """Run `command` as typed into a shell that stands in the project."""
         return subprocess.run(
             ["bash", "-c", str(command)],
@@ -204,7 +216,7 @@ class Project:
             env=self.environ | {"MLFLOW_TRACKING_URI": self.uri} | env,
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=HANG_SECONDS,
         )
         assert not done.returncode, done.stderr
         return done.stdout.strip()
@@ -262,11 +274,13 @@ class Running:
             self.lines.put(line)
         self.lines.put(None)
 
-    def expect(self, text, timeout=START_SECONDS):
+    def expect(self, text):
         """Return the next line that holds `text`; fail when the output ends or time runs out."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + HANG_SECONDS
         while True:
-            line = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            line = None
+            with contextlib.suppress(queue.Empty):
+                line = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
             assert line is not None, f"{text!r} never came:\n{''.join(self.seen)}"
             self.seen.append(line)
             if text in line:
@@ -284,9 +298,22 @@ class Running:
         if self.process.poll() is None:
             family = self.children()
             self.press_ctrl_c() if how == signal.SIGINT else self.process.send_signal(how)
-            self.process.wait(60)
-            assert not psutil.wait_procs(family, timeout=30)[1]
+            self.process.wait(HANG_SECONDS)
+            assert_gone(family)
         return self.process.returncode
+
+
+def assert_gone(processes):
+    """Assert that all `processes` end."""
+    assert not psutil.wait_procs(processes, timeout=HANG_SECONDS)[1]
+
+
+def wait_until(condition):
+    """Return once `condition()` holds."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -336,7 +363,7 @@ def uv_project(checkout, environ, tmp_path_factory):
         input=answers,
         capture_output=True,
         encoding="utf-8",
-        timeout=1200,
+        timeout=INSTALL_SECONDS,
     )
     assert not done.returncode, done.stdout + done.stderr
     project = Project(checkout.parent / "my-ml-project", environ | {"PATH": path}, done.stdout)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from conftest import ODD_TEXTS, ROOT, Project
 
 QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+RUFF = [sys.executable, "-m", "ruff"]
 ASKED = [name for name in QUESTIONS if not name.startswith("_")]
 
 ALWAYS = {
@@ -134,7 +136,7 @@ def test_what_a_newcomer_reads_first_is_short(baked):
 def test_the_code_is_clean(baked):
     path, _ = baked
     for words in (["check"], ["format", "--check"]):
-        done = subprocess.run(["ruff", *words, "."], cwd=path, capture_output=True, text=True)
+        done = subprocess.run([*RUFF, *words, "."], cwd=path, capture_output=True, text=True)
         assert not done.returncode, done.stdout
 
 

@@ -5,6 +5,7 @@ are right is all that is tested; its solver and its channels were never tried.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import sys
 import psutil
 import pytest
 import yaml
+from conftest import assert_gone, wait_until
 
 NEXT = "The project is complete. To install and verify it, type:"
 
@@ -165,10 +167,15 @@ def test_the_project_s_commands_see_nothing_of_the_caller_s_environment(
     assert not [name for name in theirs if f"{name}=" in log]
 
 
-def test_a_slow_step_shows_that_time_passes(cookiecutter, path_of, tmp_path):
-    slow = '[ "$1" != sync ] || sleep 11'
-    done = cookiecutter(tmp_path, "--no-input", env=path_of(uv=slow))
-    assert "[1/2] uv sync\n      10 s\n[2/2] uv run start-server --check\n" in done.stdout
+def test_a_slow_step_shows_that_time_passes(checkout, path_of, running, tmp_path):
+    env = path_of(uv=f'while [ "$1" = sync -a ! -e {tmp_path}/enough ]; do sleep 0.1; done')
+    words = f"{sys.executable} -m cookiecutter --no-input {checkout} -o {tmp_path}"
+    command = running(words, tmp_path, **env)
+    command.expect("[1/2] uv sync\n")
+    assert re.fullmatch(r" {6}\d+ s\n", command.expect(" s\n"))
+    (tmp_path / "enough").touch()
+    command.expect("[2/2] uv run start-server --check\n")
+    command.expect("Verified")
 
 
 @pytest.mark.parametrize("step", ["sync", "run"])
@@ -179,14 +186,22 @@ def test_ctrl_c_ends_what_was_started_and_says_what_to_type(
     words = f"{sys.executable} -m cookiecutter --no-input {checkout} -o {tmp_path}"
     command = running(words, tmp_path, **env)
     command.expect(f"/2] uv {step}")
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        assert command.process.poll() is None
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     uv = psutil.Process(int((tmp_path / "pid").read_text()))
     command.press_ctrl_c()
     command.expect("NOT VERIFIED: it was interrupted.")
     command.expect(UV)
-    assert not psutil.wait_procs([uv], timeout=10)[1]
+    assert_gone([uv])
     assert (tmp_path / "my-ml-project" / "README.md").exists()
+
+
+def test_it_goes_on_after_a_hangup_that_its_parent_wants_ignored(
+    checkout, path_of, running, tmp_path
+):
+    """As `nohup` does. The stub is a child of the hook, to which the signal goes."""
+    env = path_of(uv='[ "$1" != sync ] || kill -HUP $PPID')
+    words = f"{sys.executable} -m cookiecutter --no-input {checkout} -o {tmp_path}"
+    running(f"trap '' HUP; {words}", tmp_path, **env).expect("Verified")
 
 
 def test_cruft_gets_files_only_and_updates_them(checkout, environ, path_of, tmp_path):

@@ -11,8 +11,8 @@ import threading
 
 import psutil
 import pytest
-from conftest import Running, free_port
-from test_history import History, wait_until
+from conftest import HANG_SECONDS, Running, free_port, wait_until
+from test_history import History
 
 pytestmark = pytest.mark.slow
 
@@ -326,7 +326,7 @@ class Serving:
 
     def ask(self, path, body=None, kind="application/json", host="127.0.0.1"):
         """Return status, headers and body of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG_SECONDS)
         headers = {"Content-Type": kind, "Host": host}
         connection.request("POST" if body is not None else "GET", path, body, headers)
         answer = connection.getresponse()
@@ -473,7 +473,8 @@ for n in range(20):
     seen = None
     while seen != version:
         time.sleep(0.1)
-        with urllib.request.urlopen("http://127.0.0.1:{service.port}/ping", timeout=60) as answer:
+        ping = "http://127.0.0.1:{service.port}/ping"
+        with urllib.request.urlopen(ping, timeout={HANG_SECONDS}) as answer:
             seen = answer.headers["x-model-version"]
 """
         life.python(moves)
@@ -496,7 +497,7 @@ print(made.version)""").splitlines()[-1]
     status, headers, body = service.ask("/health")
     assert status == 200 and json.loads(body)["version"] == good
     assert service.ask("/invocations", question, "text/csv")[1]["x-model-version"] == good
-    service.running.expect("Trouble  ", timeout=5)
+    service.running.expect("Trouble  ")
     life.point(good)
     wait_until(lambda: not json.loads(service.ask("/health")[2])["trouble"])
 
@@ -514,7 +515,7 @@ def test_it_goes_on_without_mlflow_s_server_and_its_log_survives_kill_9(life, qu
         status, headers, answer = serving.ask("/invocations", question, "text/csv")
         assert status == 200
         serving.running.process.send_signal(signal.SIGKILL)
-        serving.running.process.wait(30)
+        serving.running.process.wait(HANG_SECONDS)
     finally:
         for process in family:
             process.resume()

@@ -7,7 +7,7 @@ import re
 import shutil
 
 import pytest
-from conftest import ROOT, Running, free_port
+from conftest import HANG_SECONDS, ROOT, Running, free_port
 from test_history import History
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def ask(history, *questions):
     try:
         serving.expect("Serving  version")
         for rows in questions:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)
             body = json.dumps({"dataframe_records": rows})
             connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Project, free_port
+from conftest import INSTALL_SECONDS, Project, free_port
 from test_server import WAYS
 
 pytestmark = pytest.mark.slow
@@ -160,7 +160,7 @@ def own_environment(cookiecutter, environ, uv_project, tmp_path_factory):
     project.environ = project.environ | {"PATH": path}
     install, check = "python -m pip install -e .", "start-server --check"
     assert f"`{install}`, then `{check}`" in project.read("README.md")
-    done = project.run(f"{install} && {check}", timeout=600)
+    done = project.run(f"{install} && {check}", timeout=INSTALL_SECONDS)
     assert not done.returncode, done.stdout + done.stderr
     assert f"{project.path}/tracking/mlflow.db" in done.stdout
     return project

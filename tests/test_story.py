@@ -7,8 +7,8 @@ import re
 import shutil
 
 import pytest
+from conftest import HANG_SECONDS, wait_until
 from test_browser import page as page  # a fixture
-from test_history import wait_until
 from test_life import Life, Serving, changed
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,9 @@ class Clinic:
     def ask(self, count, scale=1.0, file="labels.csv"):
         """Ask about `count` patients, measured in a unit of its own; return version and labels."""
         labels, versions, right = [f"id,{TARGET}"], set(), 0
-        connection = http.client.HTTPConnection("127.0.0.1", self.serving.port, timeout=60)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.serving.port, timeout=HANG_SECONDS
+        )
         for _ in range(count):
             patient = dict(self.random.choice(self.patients))
             had = patient.pop(TARGET)

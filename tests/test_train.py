@@ -5,6 +5,7 @@ import signal
 import urllib.request
 
 import pytest
+from conftest import HANG_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +20,7 @@ def api(uv_project, server):
             json.dumps(body).encode() if body else None,
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_SECONDS) as answer:
             return json.load(answer)
 
     return ask
