@@ -2,8 +2,12 @@
 
 Runs under cookiecutter's own Python, so it takes the standard library only. Trouble here never
 costs the project: it stays, and the last lines say what to type.
+
+The project's own Python runs this file too, to check that nothing else has the project's name.
 """
 
+import importlib.metadata
+import importlib.util
 import os
 import re
 import shlex
@@ -11,7 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +33,7 @@ STRICT = os.environ.get("MLFLOW_TEMPLATE_STRICT") == "1"
 PROJECT = Path.cwd()
 LOG = PROJECT / "setup.log"
 STEP_SECONDS = 1800
+NAME_CHECK, NAME_TAKEN = "check-name", 3  # an argument of this file, and its exit code
 HOW_TO_GET = {
     "uv": "uv is not on this machine: install it (pip install uv, or pipx install uv)",
     "conda": "conda is not on this machine: install it (Miniforge brings it)",
@@ -37,6 +44,16 @@ HOW_TO_GET = {
 
 class Trouble(Exception):
     """Why the project could not be verified, in a few words."""
+
+
+class NameTaken(Trouble):
+    """Another package or command in the project's environment has the project's name."""
+
+    def __str__(self):
+        return (
+            f"{SLUG} is also the name of a package or command that the project depends on: "
+            "name the project differently"
+        )
 
 
 def surroundings():
@@ -86,20 +103,21 @@ def python():
     raise Trouble(HOW_TO_GET["venv"])
 
 
-def commands():
-    """Return the README's commands as lists of words, the chosen tool as it is called here."""
+def words_of(line):
+    """Return a command of the README as a list of words, the chosen tool as it is called here."""
     name = "python3" if ENVIRONMENT == "venv" else ENVIRONMENT
-    try:
-        words = tool()
-    except Trouble:  # as it will be called, once it is there
-        words = [name]
-    lines = [shlex.split(line) for line in [*INSTALL.splitlines(), f"{RUN}start-server --check"]]
-    for line in lines:
-        if line[0] == name:
-            line[:1] = words
-        elif os.name == "nt":
-            line[0] = line[0].replace(".venv/bin/", ".venv\\Scripts\\")
-    return lines
+    words = shlex.split(line)
+    if words[0] == name:
+        with suppress(Trouble):  # as it will be called, once it is there
+            words[:1] = tool()
+    elif os.name == "nt":
+        words[0] = words[0].replace(".venv/bin/", ".venv\\Scripts\\")
+    return words
+
+
+def commands():
+    """Return the README's commands as lists of words."""
+    return [words_of(line) for line in [*INSTALL.splitlines(), f"{RUN}start-server --check"]]
 
 
 def typed(words):
@@ -109,12 +127,18 @@ def typed(words):
 
 def execute(words, log):
     """Run one command, its output into `log`; raise Trouble when it fails or takes too long."""
+    if code := exit_code(words, log):
+        raise Trouble(f"{typed(words)} failed with exit code {code}")
+
+
+def exit_code(words, log, **environ):
+    """Run one command, its output into `log`; raise Trouble when it takes too long."""
     group = {"start_new_session": True} if os.name == "posix" else {}
     program = shutil.which(words[0]) or words[0]
     begin = time.monotonic()
     process = subprocess.Popen(
         [program, *words[1:]],
-        env=ENVIRON,
+        env=ENVIRON | environ,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -130,8 +154,7 @@ def execute(words, log):
                 print(f"      {time.monotonic() - begin:.0f} s", flush=True)
     finally:
         end(process)
-    if process.returncode:
-        raise Trouble(f"{typed(words)} failed with exit code {process.returncode}")
+    return process.returncode
 
 
 def end(process):
@@ -155,10 +178,78 @@ def set_up():
     lines = commands()
     with LOG.open("ab") as log:
         for number, words in enumerate(lines, 1):
+            installed = number == len(lines)
+            if installed and shares_name(log):
+                raise NameTaken()
             print(f"[{number}/{len(lines)}] {typed(words)}", flush=True)
             log.write(f"$ {typed(words)}\n".encode())
             log.flush()
-            execute(words, log)
+            try:
+                execute(words, log)
+            except Trouble:
+                if not installed and needs_its_own_name():
+                    raise NameTaken() from None
+                raise
+
+
+# The project's name
+
+
+def shares_name(log):
+    """Return whether something else that is installed beside the project has its name."""
+    words = [*words_of(f"{RUN}python -P"), __file__, NAME_CHECK]
+    return exit_code(words, log) == NAME_TAKEN
+
+
+def check_name():
+    """Exit with NAME_TAKEN if another package or command has the project's name.
+
+    Runs in the project's Python, for `shares_name`. The other package is imported instead (yaml),
+    has a part in a folder of the same name (google), was replaced by the project (fastapi), or had
+    a command that the project's has overwritten (f2py).
+    """
+    package = SLUG.replace("-", "_")
+    spec = importlib.util.find_spec(package)
+    own = PROJECT / "src" / package / "__init__.py"
+    if spec and Path(spec.origin or "").resolve() != own.resolve():
+        sys.exit(NAME_TAKEN)
+    names = set()
+    for module, owners in importlib.metadata.packages_distributions().items():
+        names |= {module} if {*map(slug, owners)} - {SLUG} else set()
+    for other in importlib.metadata.distributions():
+        if slug(other.name) != SLUG:
+            names |= {one.name for one in other.entry_points if one.group == "console_scripts"}
+            needed = [text for text in other.requires or [] if "extra ==" not in text]
+            names |= {re.match(r"[\w.-]+", text)[0] for text in needed}
+    sys.exit(NAME_TAKEN if SLUG in map(slug, names) else 0)
+
+
+def slug(name):
+    """Return the name of a package, module or command as it is spelt in a slug."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def needs_its_own_name():
+    """Return whether an installation failed because a dependency has the project's name.
+
+    uv and pip report this in many ways. So they are asked what they would install for the project's
+    dependencies alone.
+    """
+    print(f"      failed: is there a dependency called {SLUG}?", flush=True)
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = re.findall(r'(?m)^    "([^"]+)",$', text)
+    pip = words_of("uv pip" if ENVIRONMENT == "uv" else f"{RUN}python -m pip")
+    once = {"UV_HTTP_RETRIES": "0", "PIP_RETRIES": "0"}
+    with tempfile.TemporaryFile() as said, suppress(Trouble, OSError):
+        if exit_code([*pip, "install", "--dry-run", *wanted], said, **once) == 0:
+            said.seek(0)
+            name = SLUG.replace("-", "[-_.]")
+            found = re.search(rf"(?im)[ ]{name}(==|-)\d", said.read().decode(errors="replace"))
+            return bool(found)
+    return False
+
+
+# What it says
 
 
 def go_there():
@@ -184,6 +275,11 @@ then, in a second terminal:
 def not_verified(why):
     """Tell what is wrong and what to type; the project stays unless strict mode is on."""
     out = sys.stderr if STRICT else sys.stdout
+    if isinstance(why, NameTaken):
+        print(f"\nNOT VERIFIED: {why}.\nDetails are in {LOG}.", file=out)
+        again = f"Generate it again with another project_slug, as in my-{SLUG}"
+        print(f"{again}, and delete {PROJECT}.", file=out, flush=True)
+        sys.exit(STRICT)
     if LOG.exists():
         last = LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
         print("\n".join(["", *last]), file=out)
@@ -204,6 +300,8 @@ def not_verified(why):
 
 def main():
     """Set the project up, and end with what to type next."""
+    if sys.argv[1:] == [NAME_CHECK]:
+        check_name()
     if CRUFT:
         return
     for stream in (sys.stdout, sys.stderr):

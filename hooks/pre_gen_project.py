@@ -1,5 +1,6 @@
 """Refuse answers that no project can be made of: one sentence each, before a file exists."""
 
+import keyword
 import os
 import re
 import sys
@@ -13,65 +14,37 @@ TEXTS = {
     "description": {{"%a" | format(cookiecutter.description)}},
     "author_name": {{"%a" | format(cookiecutter.author_name)}},
 }
-# What a project, its package and its command cannot be called: the libraries, modules and scripts
-# of a project's environment, Python's own, the shell's words, the project's folders, the devices of
-# Windows. tests/test_answers.py derives them again.
-TAKEN = """
-    abc activate activate-bat activate-csh activate-fish activate-nu activate-ps1 activate-this-py
-    activate-xsh aifc aiohappyeyeballs aiohttp aiosignal alembic alias and annotated-doc
-    annotated-types antigravity anyio apt argparse array as assert ast ast-serialize asttokens
-    async asynchat asyncio asyncore atexit attr attrs audioop aux await backups base64 bash bdb bg
-    binascii bind bisect blinker break brew builtin builtins bz2 cachetools calendar caller case
-    cat cd certifi cffi cffi-gen-src cfgv cgi cgitb charset-normalizer chmod chown chunk class
-    clear click cloudpickle cmath cmd code codecs codeop collections colorsys com0 com1 com2 com3
-    com4 com5 com6 com7 com8 com9 comm command compgen compileall complete compopt con concurrent
-    conda configparser conin conout contextlib contextvars continue contourpy coproc copy copyreg
-    cp cprofile crypt cryptography csv ctypes curl curses cut cycler databricks databricks-sdk
-    dataclasses date datetime dateutil dbm dd deactivate-bat debugpy debugpy-adapter decimal
-    declare def del df diff difflib dir dirs dis disown distlib distutils dmypy do docker doctest
-    done dotenv du echo elif else email enable encodings ensurepip enum env errno esac eval except
-    exec executing exit export f2py false fastapi fastjsonschema faulthandler fc fcntl fg fi
-    filecmp fileinput filelock finally find flask flask-cors fnmatch fonttools for fractions from
-    frozenlist ftplib function functools gc genericpath getopt getopts getpass gettext git gitdb
-    gitpython glob global google google-auth graphene graphlib graphql graphql-core graphql-relay
-    grep grp gunicorn gunicornc gzip h11 hash hashlib hatchling head heapq help history hmac host
-    html http huey huey-consumer identify identify-cli idlelib idna if imaplib imghdr imp import
-    importlib importlib-metadata in iniconfig inspect install io ipaddress ipykernel
-    ipykernel-launcher ipython ipython-pygments-lexers ipython3 is itertools itsdangerous jedi
-    jinja2 joblib jobs join json jsonschema jsonschema-specifications jupyter jupyter-client
-    jupyter-core jupyter-execute jupyter-kernel jupyter-kernelspec jupyter-migrate jupyter-run
-    jupyter-troubleshoot jupyter-trust keyword kill kiwisolver lambda less let lib2to3 librt
-    linecache ln local locale logging login logout lpt0 lpt1 lpt2 lpt3 lpt4 lpt5 lpt6 lpt7 lpt8
-    lpt9 ls lzma mailbox mailcap make mako mako-render mamba man mapfile markdown-it markdown-it-py
-    markupsafe marshal match math matplotlib matplotlib-inline mdurl mimetypes mkdir mlflow
-    mlflow-skinny mlflow-tracing mmap modulefinder more mount mpl-toolkits msilib msvcrt multidict
-    multiprocessing mv mypy mypy-extensions mypyc nano narwhals nbclient nbformat nest-asyncio2
-    netrc nice nis nntplib node nodeenv nohup none nonlocal normalizer not notebooks npm nt ntpath
-    nturl2path nul numbers numpy numpy-config opcode open opentelemetry opentelemetry-api
-    opentelemetry-proto opentelemetry-sdk opentelemetry-semantic-conventions operator optparse or
-    os ossaudiodev packaging pandas parso pass passwd paste pathlib pathspec pdb perl pexpect
-    pickle pickletools pil pillow ping pip pipes pipx pkgutil platform platformdirs plistlib pluggy
-    popd poplib posix posixpath powershell pprint pre-commit prettytable printf prn profile
-    prompt-toolkit propcache protobuf ps pstats psutil pty ptyprocess pure-eval pushd pwd py
-    py-compile py-test pyarrow pyasn1 pyasn1-modules pyclbr pycparser pydantic pydantic-core pydoc
-    pydoc-bat pydoc-data pyexpat pyftmerge pyftsubset pygmentize pygments pylab pyparsing pytest
-    python python-dateutil python-discovery python-dotenv python3 pyyaml pyzmq queue quopri raise
-    random re read readarray readline readonly referencing reprlib requests resource return rich
-    rlcompleter rm rmdir rpds rpds-py rsync ruff runpy sched scikit-learn scipy scp secrets sed
-    select selectors service serving set sh shellingham shelve shift shlex shopt shutil signal site
-    sklearn skops sleep smmap smtpd smtplib sndhdr socket socketserver sort source split spwd
-    sqlalchemy sqlformat sqlite3 sqlparse src sre-compile sre-constants sre-parse ssh ssl
-    stack-data starlette start start-server stat statistics string stringprep struct stubgen
-    stubtest su subprocess sudo sunau suspend symtable sys sysconfig syslog tabnanny tail tar
-    tarfile tee telnetlib tempfile termios test tests textwrap then this threading threadpoolctl
-    time timeit times tkinter token tokenize tomllib top tornado touch tr trace traceback
-    tracemalloc tracking traitlets trap true try ttx tty turtle turtledemo type typer types typeset
-    typing typing-extensions typing-inspection tzdata ulimit umask unalias unicodedata uniq
-    unittest unset until urllib urllib3 users uu uuid uv uvicorn uvx venv vi vim virtualenv wait
-    warnings watch wave wc wcwidth weakref webbrowser werkzeug wget which while who whoami winreg
-    winsound with wsgiref xargs xdrlib xml xmlrpc yaml yarl yes yield zip zipapp zipfile zipimport
-    zipp zlib zmq zoneinfo zsh
+# Names that a project, its package and its command cannot have, beside Python's own words and
+# modules. The names of all other packages and commands are found after the installation.
+DEPENDENCIES = """
+    dotenv filelock hatchling ipykernel matplotlib mlflow mypy nbclient packaging pandas pre-commit
+    psutil pyarrow pytest python-dotenv ruff scikit-learn scipy skops sklearn starlette typer
+    uvicorn
 """
+SHELL = """
+    activate alias apt awk bash bg bind break brew builtin caller case cat cd chmod chown clear cls
+    command compgen complete compopt conda continue copy coproc cp curl date deactivate declare del
+    df diff dir dirs disown do docker done du echo elif else enable env esac eval exec exit export
+    false fc fg fi find fish for function getopts git grep hash head help history if in jobs kill
+    less let ln local logout ls make mamba man mapfile md mkdir more mount move mv nano node npm
+    open perl ping pip pipx popd powershell printf ps pushd pwd py python python3 read readarray
+    readonly ren return rm rmdir rsync scp sed select set sh shift shopt sleep sort source ssh
+    start su sudo suspend tail tar tee test then time times top touch trap true type typeset ulimit
+    umask unalias uniq unset until unzip uv uvx vi vim wait wc wget which while who whoami xargs
+    yes zip zsh
+"""
+WINDOWS = """
+    aux con conin conout nul prn com0 com1 com2 com3 com4 com5 com6 com7 com8 com9 lpt0 lpt1 lpt2
+    lpt3 lpt4 lpt5 lpt6 lpt7 lpt8 lpt9
+"""
+PROJECT = "backups conftest data notebooks serving src start-server tests tracking"
+
+
+def taken():
+    """Return the names that are refused, as they are spelt in a slug."""
+    words = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names}
+    listed = " ".join((DEPENDENCIES, SHELL, WINDOWS, PROJECT)).split()
+    return {word.lower().replace("_", "-") for word in words} | {*listed}
 
 
 def faults():
@@ -81,7 +54,7 @@ def faults():
             f"project_slug is {SLUG!a}: type 1 to 50 of a-z, 0-9 and single hyphens, "
             "beginning with a letter, as in my-ml-project."
         )
-    elif SLUG in TAKEN.split():
+    elif SLUG in taken():
         yield (
             f"project_slug is {SLUG!a}, the name of something that the project or its shell uses: "
             f"type another one, as in my-{SLUG}."

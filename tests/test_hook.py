@@ -4,6 +4,7 @@ Stub programs stand for tools that fail or cannot be had here. conda is one of t
 are right is all that is tested; its solver and its channels were never tried.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import sys
 import psutil
 import pytest
 import yaml
-from conftest import assert_gone, wait_until
+from conftest import ROOT, assert_gone, wait_until
 
 NEXT = "The project is complete. To install and verify it, type:"
 
@@ -71,6 +72,9 @@ def test_conda_is_called_as_the_readme_says(cookiecutter, path_of, tmp_path):
     )
     log = (tmp_path / "my-ml-project" / "setup.log").read_text()
     calls = [line for line in log.splitlines() if line.startswith("conda ")]
+    named = calls.pop(2)
+    assert named.startswith("conda run --no-capture-output --prefix ./.conda python -P ")
+    assert named.endswith(" check-name")
     assert calls == [
         "conda env create --yes --prefix ./.conda --file environment.yml",
         "conda run --no-capture-output --prefix ./.conda python -m pip install --group dev",
@@ -114,6 +118,93 @@ def test_a_failed_check_is_told_apart_from_a_failed_install(cookiecutter, path_o
     assert done.returncode == 0
     assert "The server ended" in done.stdout
     assert "NOT VERIFIED: uv run start-server --check failed with exit code 1." in done.stdout
+
+
+NAMESAKE = "NOT VERIFIED: {} is also the name of a package or command that the project depends on"
+
+
+def told_to_rename(done, project):
+    """Return whether the last lines ask for another name, with nothing of a tool's output."""
+    again = f"Generate it again with another project_slug, as in my-{project.name}"
+    return (
+        done.returncode == 0
+        and f"\n\n{NAMESAKE.format(project.name)}: name the project differently.\n" in done.stdout
+        and done.stdout.endswith(f"{again}, and delete {project}.\n")
+        and "Traceback" not in done.stdout
+    )
+
+
+def test_a_name_that_something_installed_has_is_told_instead_of_a_traceback(
+    cookiecutter, path_of, tmp_path
+):
+    """The check's own exit code says so; any other one leaves the word to start-server."""
+    check = f'echo "$@" >> {tmp_path}/calls; [ "${{@: -1}}" != check-name ] || exit'
+    env = path_of(uv=f"{check} 3")
+    done = cookiecutter(tmp_path, "--no-input", "project_slug=another-s", env=env)
+    assert told_to_rename(done, tmp_path / "another-s"), done.stdout
+    sync, run = (tmp_path / "calls").read_text().splitlines()
+    assert sync == "sync" and run.startswith("run python -P ") and run.endswith(" check-name")
+
+    done = cookiecutter(tmp_path, "--no-input", env=path_of(uv=f"{check} 1"))
+    assert "Verified" in done.stdout
+
+
+@pytest.mark.parametrize("listed", [" + another.s==3.1.3", "Would install a-1 Another_s-3.1.3 b-1"])
+def test_a_name_for_which_the_resolver_finds_no_solution_is_told(
+    cookiecutter, path_of, tmp_path, listed
+):
+    """By what the dependencies alone would install, as uv and pip list it."""
+    env = path_of(uv=f'[ "$1" = pip ] && echo "$@" > {tmp_path}/asked && echo "{listed}"')
+    done = cookiecutter(tmp_path, "--no-input", "project_slug=another-s", env=env)
+    assert told_to_rename(done, tmp_path / "another-s"), done.stdout
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked[:3] == ["pip", "install", "--dry-run"]
+    assert {"mlflow>=3.17,<4", "pytest>=8"} <= {*asked}
+
+    for slug in ("another", "s"):
+        done = cookiecutter(tmp_path, "--no-input", f"project_slug={slug}", env=env)
+        assert "NOT VERIFIED: uv sync failed with exit code 1." in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", ["yaml", "flask"])
+def test_a_name_of_another_package_is_told(cookiecutter, uv_project, tmp_path, slug):
+    """yaml is the module of a package of another name; with flask nothing can be resolved."""
+    env = {"PATH": uv_project.environ["PATH"]}
+    done = cookiecutter(tmp_path, "--no-input", f"project_slug={slug}", env=env)
+    assert told_to_rename(done, tmp_path / slug), done.stdout
+
+
+@pytest.mark.slow
+def test_every_kind_of_name_in_a_real_environment_is_seen(uv_project, tmp_path):
+    """Even where the project's own package is the one that is imported, but for Python's own."""
+    hook = (ROOT / "hooks" / "post_gen_project.py").read_text(encoding="utf-8")
+    code = hook.rpartition("\nmain()")[0]
+    names = {
+        "a module's": "yaml", "a folder's of several packages": "google", "a command's": "f2py",
+        "a replaced package's": "fastapi", "one's that Windows needs": "colorama", "free": "free",
+        "free, as an extra": "redis", "its own": uv_project.slug, "Python's": "json",
+    }  # fmt: skip
+    for slug in {*names.values()} - {"json"}:
+        package = tmp_path / "src" / slug.replace("-", "_") / "__init__.py"
+        package.parent.mkdir(parents=True)
+        package.touch()
+    found = uv_project.python(f"""
+import json, os, sys
+os.chdir({str(tmp_path)!r})
+sys.path.insert(0, "src")
+found = dict()
+for kind, slug in {names!r}.items():
+    defined = dict(__name__="hook")
+    exec({code!r}, defined)
+    defined["SLUG"] = slug
+    try:
+        defined["check_name"]()
+    except SystemExit as end:
+        found[kind] = end.code
+print(json.dumps(found))""")
+    taken = {kind for kind, code in json.loads(found).items() if code == 3}
+    assert {*names} - taken == {"free", "free, as an extra", "its own"}
 
 
 def test_an_index_out_of_reach_leaves_the_project(cookiecutter, environ, tmp_path):
@@ -178,11 +269,11 @@ def test_a_slow_step_shows_that_time_passes(checkout, path_of, running, tmp_path
     command.expect("Verified")
 
 
-@pytest.mark.parametrize("step", ["sync", "run"])
+@pytest.mark.parametrize("step", ["sync", "run start-server"])
 def test_ctrl_c_ends_what_was_started_and_says_what_to_type(
     checkout, environ, path_of, running, tmp_path, step
 ):
-    env = path_of(uv=f'[ "$1" = {step} ] || exit 0; echo $$ > {tmp_path}/pid; sleep 600')
+    env = path_of(uv=f'[[ "$*" = "{step}"* ]] || exit 0; echo $$ > {tmp_path}/pid; sleep 600')
     words = f"{sys.executable} -m cookiecutter --no-input {checkout} -o {tmp_path}"
     command = running(words, tmp_path, **env)
     command.expect(f"/2] uv {step}")
