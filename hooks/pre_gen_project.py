@@ -65,10 +65,11 @@ def faults():
         controls = {c for c in text if unicodedata.category(c) == "Cc"} - set("\t\n\r")
         if controls:
             yield f"{question} is {text!a}: type it without {min(controls)!a}, a control character."
-    broken = sorted(set("\t\n\r" + ":" * (os.name == "posix")) & set(str(Path.cwd())))
+    # MLflow's migrations do not run in a path with %, Python environments in one with the others.
+    broken = sorted(set("%\t\n\r" + ":" * (os.name == "posix")) & set(str(Path.cwd())))
     if broken:
         yield (
-            f"the folder for the project is {str(Path.cwd())!a}, and Python environments cannot be "
+            f"the folder for the project is {str(Path.cwd())!a}, and its environment does not work "
             f"in a path with {broken[0]!a}: name another one with --output-dir."
         )
 

@@ -63,8 +63,11 @@ def test_doctor_finds_a_new_project_well(odd_project):
 
 
 def test_a_history_is_there_after_a_move(odd_project, running, tmp_path):
-    """Train, move, make the environment anew with the guide's line: all is there, by each way."""
-    project = odd_project.copy(tmp_path / "it's 100% #1 ñandú")
+    """Train, move, make the environment anew with the guide's line: all is there, by each way.
+
+    But for a path with %: there every command that would need MLflow's migrations says so.
+    """
+    project = odd_project.copy(tmp_path / "it's #1 ñandú")
     assert not project.run(remake(project)).returncode
     server = serving(running, project)
     assert not project.run(f"{project.script('odd')} train").returncode
@@ -75,12 +78,25 @@ def test_a_history_is_there_after_a_move(odd_project, running, tmp_path):
     shutil.move(old, project.path)
     done = project.run(remake(project))
     assert not done.returncode, done.stderr
-    serving(running, project, "uv run")
+    server = serving(running, project, "uv run")
     for way in WAYS:
         done = project.run(WAYS[way](project, "start-server"))
         assert done.stdout.startswith(f"This project's server already runs at {project.uri} (")
     assert recall(project) == before
     assert not old.exists()
+    server.end()
+
+    history, old = project.history(), project.path
+    project.path = tmp_path / "100% moved"
+    shutil.move(old, project.path)
+    assert not project.run(remake(project)).returncode
+    for words in ("start-server", "start-server --check", "odd doctor"):
+        done = project.run(WAYS["full path"](project, words))
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        told = f"MLflow is installed in {project.path}/.venv/lib/python"
+        assert told in done.stdout + done.stderr
+        assert "path with %: make the environment in another folder." in done.stdout + done.stderr
+    assert project.history() == history
 
 
 @pytest.mark.parametrize("way", ["full path", "active environment"])

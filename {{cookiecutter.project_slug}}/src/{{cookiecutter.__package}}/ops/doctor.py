@@ -87,7 +87,8 @@ def table(findings: list[Finding]) -> str:
 
 
 def environment() -> Iterator[tuple]:
-    """Python and the dependencies are those that pyproject.toml asks for."""
+    """Python and the dependencies are those that pyproject.toml asks for, in a fit place."""
+    history.refuse_environment()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     python = ".".join(map(str, sys.version_info[:3]))
     unfit = [] if python in SpecifierSet(project["requires-python"]) else [f"Python {python}"]

@@ -15,7 +15,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 import zlib
@@ -220,6 +219,19 @@ def full() -> str:
     return ""
 
 
+def refuse_environment() -> None:
+    """Refuse an environment in which MLflow cannot create or upgrade a database.
+
+    Alembic takes a % in the path of MLflow's migrations for a reference to a setting.
+    """
+    folder = distribution("mlflow").locate_file("")
+    if "%" in str(folder):
+        raise Refused(
+            f"MLflow is installed in {folder}, and it cannot create or upgrade a database from a "
+            "path with %: make the environment in another folder."
+        )
+
+
 def prepare() -> None:
     """Leave the history private, and with the schema of the installed MLflow.
 
@@ -274,11 +286,10 @@ def migrate(file: Path, steps: int) -> tuple[bool, str]:
     """Let MLflow upgrade a database; return whether it says so, and its last word on errors."""
     words = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file.name}"]
     told = ""
-    with plain_path() as environment, typer.progressbar(length=steps, label="Upgrading") as bar:
+    with typer.progressbar(length=steps, label="Upgrading") as bar:
         migration = subprocess.Popen(
             words,
             cwd=file.parent,
-            env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -288,24 +299,6 @@ def migrate(file: Path, steps: int) -> tuple[bool, str]:
             told = line.strip() if "Error" in line else told
             bar.update("Running upgrade" in line)
         return migration.wait() == 0, told
-
-
-@contextmanager
-def plain_path() -> Iterator[dict[str, str]]:
-    """Yield what lets MLflow start in an environment with % in its path.
-
-    Alembic takes a % in the path of MLflow's migrations for a reference, so there MLflow is
-    imported through a link from a temporary folder.
-    """
-    packages = sysconfig.get_path("purelib")
-    if "%" not in packages:
-        yield {}
-        return
-    with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
-        link = Path(folder, "packages")
-        link.symlink_to(packages, target_is_directory=True)
-        known = os.environ.get("PYTHONPATH")
-        yield {"PYTHONPATH": os.pathsep.join([str(link), *([known] if known else [])])}
 
 
 # Backups

@@ -20,7 +20,7 @@ import uuid
 import webbrowser
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
@@ -403,7 +403,6 @@ class Server:
         self.uri = address(port)
         self.ready = False
         self.tail: deque[str] = deque(maxlen=30)
-        self.stack = ExitStack()
         self.members: list[psutil.Process] = []
         own_group: dict = {"start_new_session": True}  # the terminal's Ctrl-C is ours to pass on
         if sys.platform == "win32":
@@ -413,8 +412,7 @@ class Server:
             cwd=ROOT,
             env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
             | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-            | origins()
-            | self.stack.enter_context(history.plain_path()),
+            | origins(),
             stdin=subprocess.PIPE,  # it ends when this process does, in whatever way
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -462,7 +460,6 @@ class Server:
             with suppress(OSError):  # the terminal may be gone
                 print("Stopping the server ...", flush=True)
             end(self._family)
-            self.stack.close()
 
     def _family(self) -> list[psutil.Process]:
         """Return the server's living processes; on POSIX also those whose parent is gone."""
@@ -525,6 +522,7 @@ def serving(port: int | str) -> Iterator[Server]:
     """Run this history's server on `port` while the block runs; it begins when it is ready."""
     refuse_diversions()
     refuse_exposure()
+    history.refuse_environment()
     uri, _, _ = address(port), database(), artifacts()  # each refuses what cannot work
     if listens(uri):
         raise Refused(held(uri))
