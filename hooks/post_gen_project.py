@@ -186,10 +186,12 @@ def set_up():
             log.flush()
             try:
                 execute(words, log)
-            except Trouble:
-                if not installed and needs_its_own_name():
+            except Trouble as trouble:
+                if installed:
+                    raise
+                if needs_its_own_name():
                     raise NameTaken() from None
-                raise
+                raise Trouble(f"{trouble}{unread_index()}") from None
 
 
 # The project's name
@@ -247,6 +249,31 @@ def needs_its_own_name():
             found = re.search(rf"(?im)[ ]{name}(==|-)\d", said.read().decode(errors="replace"))
             return bool(found)
     return False
+
+
+def unread_index():
+    """Return a remark on a package index that is set for pip and not for uv."""
+    if ENVIRONMENT != "uv" or {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL"} & set(os.environ):
+        return ""
+    home = Path.home()
+    if os.name == "nt":
+        folders = [*map(os.environ.get, ("APPDATA", "PROGRAMDATA")), home]
+        files = [Path(folder or home, "pip", "pip.ini") for folder in folders]
+    else:
+        folders = [os.environ.get("XDG_CONFIG_HOME", home / ".config"), "/etc/xdg"]
+        folders += [home / "Library/Application Support", "/Library/Application Support"]
+        files = [Path(folder, "pip", "pip.conf") for folder in folders]
+        files += [home / ".pip" / "pip.conf", Path("/etc/pip.conf")]
+    for file in [Path(os.environ.get("PIP_CONFIG_FILE", os.devnull)), *files]:
+        with suppress(OSError, UnicodeError):
+            if re.search(r"(?mi)^\s*index[-_]url\s*[=:]", file.read_text(encoding="utf-8")):
+                return (
+                    f"; uv does not read {file}, which names a package index: "
+                    "set UV_DEFAULT_INDEX to its index-url and try again"
+                )
+    if "PIP_INDEX_URL" in os.environ:
+        return "; uv does not read PIP_INDEX_URL: set UV_DEFAULT_INDEX to the same and try again"
+    return ""
 
 
 # What it says

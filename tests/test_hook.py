@@ -222,6 +222,33 @@ def test_an_index_out_of_reach_leaves_the_project(cookiecutter, environ, tmp_pat
     last_lines(done, tmp_path / "my-ml-project", UV)
 
 
+def test_an_index_that_only_pip_knows_is_named_when_uv_fails(cookiecutter, environ, tmp_path):
+    """Real uv, which cannot reach the public index, in a home whose pip.conf has a mirror."""
+    home = tmp_path / "home"
+    file = home / ".config" / "pip" / "pip.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text("[global]\nindex-url = https://user:secret@mirror.example/simple\n")
+    env = {
+        "HOME": str(home),
+        "PATH": f"{os.path.dirname(sys.executable)}:{environ['PATH']}",
+        "ALL_PROXY": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "UV_HTTP_RETRIES": "0",
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    done = cookiecutter(tmp_path, "--no-input", env=env)
+    assert done.returncode == 0
+    told = next(line for line in done.stdout.splitlines() if "NOT VERIFIED" in line)
+    assert told.startswith("NOT VERIFIED: uv sync failed")
+    assert f"; uv does not read {file}, which names a package index: " in told
+    assert "set UV_DEFAULT_INDEX to its index-url" in told and "secret" not in done.stdout
+    last_lines(done, tmp_path / "my-ml-project", UV)
+
+    for more in ({"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}, {"PATH": "/usr/bin:/bin"}):
+        done = cookiecutter(tmp_path, "--no-input", "-f", env=env | more)
+        assert "NOT VERIFIED" in done.stdout and "uv does not read" not in done.stdout
+
+
 def test_strict_mode_turns_trouble_into_an_error(cookiecutter, path_of, tmp_path):
     env = path_of() | {"MLFLOW_TEMPLATE_STRICT": "1"}
     done = cookiecutter(tmp_path, "--no-input", env=env)
