@@ -161,9 +161,12 @@ def test_a_name_for_which_the_resolver_finds_no_solution_is_told(
     assert asked[:3] == ["pip", "install", "--dry-run"]
     assert {"mlflow>=3.17,<4", "pytest>=8"} <= {*asked}
 
-    for slug in ("another", "s"):
-        done = cookiecutter(tmp_path, "--no-input", f"project_slug={slug}", env=env)
-        assert "NOT VERIFIED: uv sync failed with exit code 1." in done.stdout
+
+@pytest.mark.parametrize("slug", ["another", "s"])
+def test_a_name_that_is_part_of_a_dependency_s_is_free(cookiecutter, path_of, tmp_path, slug):
+    env = path_of(uv='[ "$1" = pip ] && echo " + another.s==3.1.3" "Would install another-s-3"')
+    done = cookiecutter(tmp_path, "--no-input", f"project_slug={slug}", env=env)
+    assert "NOT VERIFIED: uv sync failed with exit code 1." in done.stdout
 
 
 @pytest.mark.slow
@@ -244,9 +247,9 @@ def test_an_index_that_only_pip_knows_is_named_when_uv_fails(cookiecutter, envir
     assert "set UV_DEFAULT_INDEX to its index-url" in told and "secret" not in done.stdout
     last_lines(done, tmp_path / "my-ml-project", UV)
 
-    for more in ({"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}, {"PATH": "/usr/bin:/bin"}):
-        done = cookiecutter(tmp_path, "--no-input", "-f", env=env | more)
-        assert "NOT VERIFIED" in done.stdout and "uv does not read" not in done.stdout
+    env["UV_DEFAULT_INDEX"] = "http://127.0.0.1:9/simple"
+    done = cookiecutter(tmp_path, "--no-input", "-f", env=env)
+    assert "NOT VERIFIED" in done.stdout and "uv does not read" not in done.stdout
 
 
 def test_strict_mode_turns_trouble_into_an_error(cookiecutter, path_of, tmp_path):
