@@ -421,23 +421,6 @@ print(serve.rows_of("text/csv; charset=utf-8", frame.to_csv(index=False)))""").s
     ]
 
 
-def test_mlflow_s_scoring_app_is_where_serve_takes_it_from(life):
-    """It is not documented as an interface: what `serve` uses of it has to stay."""
-    told = life.python("""
-import inspect
-from mlflow.pyfunc import scoring_server
-print(*inspect.signature(scoring_server.init).parameters)
-print(scoring_server.CONTENT_TYPE_CSV, scoring_server.CONTENT_TYPE_PARQUET)
-app = scoring_server.init(mlflow.pyfunc.load_model("models:/my-ml-project@champion"))
-print(*sorted({"/ping", "/health", "/version", "/invocations"} & {r.path for r in app.routes}))
-""").splitlines()
-    assert told == [
-        "model",
-        "text/csv application/vnd.apache.parquet",
-        "/health /invocations /ping /version",
-    ]
-
-
 def test_the_alias_moves_under_load_without_a_failed_request(life, service, question):
     """Each answer is that of the version which its header names, and of no other."""
     good, bad = str(life.aliases()["champion"]), "1"

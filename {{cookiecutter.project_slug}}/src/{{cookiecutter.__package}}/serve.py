@@ -1,7 +1,7 @@
 """Answer over HTTP with the champion, in MLflow's own protocol, and follow its alias.
 
-The answers are those of MLflow's scoring app (`mlflow.pyfunc.scoring_server.init`, which is not
-documented as an interface). Around it: the newest champion, bounded requests, and a log.
+The predictions are those of MLflow's own server (`mlflow.pyfunc.scoring_server.invocations`, which
+is not documented as an interface). Around it: the newest champion, bounded requests, and a log.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -26,7 +27,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import uvicorn
+from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 from mlflow.pyfunc import PyFuncModel, scoring_server
+from mlflow.types import Schema
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -40,16 +43,20 @@ from .promote import version_of
 LOOK_SECONDS = 1
 RETRY_SECONDS = 60  # before a version is tried again that did not load
 LARGEST = 32 << 20  # bytes of a request
+SMALL = 1 << 18  # bytes of a request that is answered quickly
+# Threads for small requests. More take turns, which costs a quarter of the answers a second; raise
+# it for a model that computes for long outside Python. Larger requests get threads of their own.
+THREADS = 1
 LOG = ROOT / "serving" / "predictions"  # and the port: two servers have two logs
 LOG_BYTES, LOG_FILES = 64 << 20, 16  # the log's files, and how many are kept
 
 
 class Loaded(NamedTuple):
-    """A version of the model, and the app that answers with it."""
+    """A version of the model, and the columns that it takes."""
 
     version: str
     model: PyFuncModel
-    app: ASGIApp
+    schema: Schema
 
 
 class Champion:
@@ -92,39 +99,85 @@ def load(version: str) -> Loaded:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         model = mlflow.pyfunc.load_model(f"models:/{MODEL}/{version}", dst_path=folder)
         model.predict(model.input_example)
-    return Loaded(version, model, scoring_server.init(model))
+    return Loaded(version, model, model.metadata.get_input_schema())
 
 
 def served(champion: Champion, log: logging.Logger | None) -> ASGIApp:
-    """Return the app that hands each request to the version that answers now."""
+    """Return the app that answers each request with the champion of now."""
+    small = ThreadPoolExecutor(THREADS)
+    timeout = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()
 
-    async def answer(request: Request) -> Response:
-        now, ident = champion.now, uuid.uuid4().hex
-        headers = {"x-model-version": now.version, "x-prediction-id": ident}
-        if request.url.path == "/health":
-            trouble = "; ".join(filter(None, champion.troubles.values()))
-            return JSONResponse({"version": now.version, "trouble": trouble}, 200, headers)
-        if (body := await bounded(request)) is None:
+    async def ping(request: Request) -> Response:
+        return Response("\n", 200, identity(champion.now), "application/json")
+
+    async def version(request: Request) -> Response:
+        return Response(mlflow.__version__, 200, identity(champion.now), "application/json")
+
+    async def health(request: Request) -> Response:
+        now, trouble = champion.now, "; ".join(filter(None, champion.troubles.values()))
+        return JSONResponse({"version": now.version, "trouble": trouble}, 200, identity(now))
+
+    async def invocations(request: Request) -> Response:
+        body = await bounded(request)
+        now, until = champion.now, time.monotonic() + timeout
+        headers, kind = identity(now), request.headers.get("content-type", "")
+        if body is None:
             what = f"A request is limited to {LARGEST >> 20} MB: send fewer rows at once."
             return JSONResponse({"error_code": "BAD_REQUEST", "message": what}, 413, headers)
-        response = await ask(now.app, request, body)
-        if request.url.path == "/invocations":
-            kind = request.headers.get("content-type", "")
-            if response.status_code == 200 and log:
+
+        def work() -> Response:
+            response = answer(now, kind, body, headers)
+            if log and response.status_code == 200 and time.monotonic() < until:
                 champion.tell("log", "")
-                found = {"id": ident, "time": datetime.now(UTC).isoformat(), "version": now.version}
-                found["run_id"] = now.model.metadata.run_id
-                given, told = text_of(kind, body), bytes(response.body).decode()
-                log.info(json.dumps(found | {"type": kind, "input": given, "output": told}))
-            elif response.status_code == 400:
-                response = await asyncio.to_thread(explained, response, now.model, kind, body)
-        response.headers.update(headers)
-        return response
+                log.info(record(now, kind, body, response))
+            return response
+
+        threads = small if len(body) <= SMALL else None
+        try:
+            job = asyncio.get_running_loop().run_in_executor(threads, work)
+            return await asyncio.wait_for(job, timeout)
+        except TimeoutError:
+            what = "Request processing time exceeded limit"
+            return Response(what, 504, headers, "application/json")
 
     app = Starlette()
-    app.add_route("/{path:path}", answer, methods=["GET", "POST"])
+    for endpoint in (ping, health, version):
+        app.add_route(f"/{endpoint.__name__}", endpoint)
+    app.add_route("/invocations", invocations, methods=["POST"])
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
     return app
+
+
+def identity(now: Loaded) -> dict[str, str]:
+    """Return the headers that name an answer: the version that gave it, and an id of its own."""
+    return {"x-model-version": now.version, "x-prediction-id": uuid.uuid4().hex}
+
+
+def answer(now: Loaded, kind: str, body: bytes, headers: dict[str, str]) -> Response:
+    """Return the answer of a version to a request of the content type `kind`."""
+    try:
+        told = scoring_server.invocations(body, kind, now.model, now.schema)
+    except mlflow.MlflowException as error:
+        status = error.get_http_status_code()
+        if status == 400 and (message := explanation(now.model, kind, body)):
+            content = {"error_code": error.error_code, "message": message}
+            return JSONResponse(content, status, headers)
+        return Response(error.serialize_as_json(), status, headers, "application/json")
+    return Response(told.response, told.status, headers, told.mimetype)
+
+
+def record(now: Loaded, kind: str, body: bytes, response: Response) -> str:
+    """Return the log's line about an answered request."""
+    found = {
+        "id": response.headers["x-prediction-id"],
+        "time": datetime.now(UTC).isoformat(),
+        "version": now.version,
+        "run_id": now.model.metadata.run_id,
+        "type": kind,
+        "input": text_of(kind, body),
+        "output": bytes(response.body).decode(),
+    }
+    return json.dumps(found)
 
 
 async def bounded(request: Request) -> bytes | None:
@@ -134,23 +187,6 @@ async def bounded(request: Request) -> bytes | None:
         size += len(part)
         body += part if size <= LARGEST else b""
     return bytes(body) if size <= LARGEST else None
-
-
-async def ask(app: ASGIApp, request: Request, body: bytes) -> Response:
-    """Return what `app` answers to a request whose `body` was read already."""
-    parts: list = []
-    told = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive():
-        return told.pop() if told else {"type": "http.disconnect"}
-
-    async def send(message):
-        parts.append(message)
-
-    await app({**request.scope, "app": app}, receive, send)
-    content = b"".join(part.get("body", b"") for part in parts)
-    headers = {name.decode(): value.decode() for name, value in parts[0]["headers"]}
-    return Response(content, parts[0]["status"], headers)
 
 
 def text_of(kind: str, body: bytes) -> str:
@@ -178,16 +214,16 @@ def rows_of(kind: str, given: str) -> list[dict]:
     return found
 
 
-def explained(response: Response, model, kind: str, body: bytes) -> Response:
-    """Return the answer to a bad request with a message that names the column, if one is wrong."""
+def explanation(model: PyFuncModel, kind: str, body: bytes) -> str | None:
+    """Return what is wrong with a request, naming the column; None if it is none of them."""
     with suppress(Exception):  # then MLflow's own message stays
         rows = pd.DataFrame(rows_of(kind, text_of(kind, body)))
         try:
             X = fitting(rows, model.metadata.signature.inputs, "The request")
             scored(model.get_raw_model(), X)
         except Refused as error:
-            return JSONResponse({"error_code": "BAD_REQUEST", "message": str(error)}, 400)
-    return response
+            return str(error)
+    return None
 
 
 def prediction_log(port: int, champion: Champion) -> logging.Logger:
