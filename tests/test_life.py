@@ -195,7 +195,7 @@ rows.to_parquet({str(folder / "in.parquet")!r})
 def test_a_file_is_scored_whole(life, rows):
     (temporary := rows / "temporary").mkdir()
     version = life.aliases()["champion"]
-    targets = {"out.csv": "in.csv", "out.parquet": "in.parquet", "b.parquet": "in.csv"}
+    targets = {"out.csv": "in.csv", "out.parquet": "in.parquet", "b.PARQUET": "in.csv"}
     for target, source in targets.items():
         done = life.run(f"predict {rows / source} {rows / target}", TMPDIR=str(temporary))
         assert not done.returncode, done.stderr
@@ -246,6 +246,7 @@ def test_rows_that_do_not_fit_are_named(life, rows, tmp_path):
         "no-rows.csv out.csv": "There are no rows to predict.",
         "empty.csv out.csv": "cannot be read: No columns to parse",
         "wrong.csv out.xls": "ends neither in .csv nor",
+        "wrong.csv wrong.csv": "wrong.csv is the input: name another file for the output.",
         "no.csv out.csv": f"There is no file {tmp_path}/no.csv.",
     }
 

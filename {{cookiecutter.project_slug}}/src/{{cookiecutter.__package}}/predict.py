@@ -1,5 +1,6 @@
 """Score a file with the champion: CSV or Parquet, in chunks, checked against its signature."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from .config import MODEL, Refused
+from .config import MODEL, ROOT, Refused, setting
 from .ops import server
 from .promote import version_of
 
@@ -37,8 +38,8 @@ def predict(source: Path, target: Path) -> None:
     Columns that the model does not know pass through. `target` appears whole or not at all.
     Raises `Refused` when a file's ending, a column or a value does not fit, naming it.
     """
-    for file in (source, target):
-        check_ending(file)
+    kinds = ending(source), ending(target)
+    check_output(target, source)
     server.connect()
     import mlflow
 
@@ -56,19 +57,34 @@ def predict(source: Path, target: Path) -> None:
             X = fitting(rows, signature.inputs, source)
             answers = scored(model, X)
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            if (source.suffix, target.suffix) == (".csv", ".parquet"):
-                kinds = {name: "string" for name in X.select_dtypes(object)}  # even of gaps alone
-                rows = rows.assign(**X.astype(kinds))  # what was text has a type now
+            if kinds == (".csv", ".parquet"):
+                texts = {name: "string" for name in X.select_dtypes(object)}  # even of gaps alone
+                rows = rows.assign(**X.astype(texts))  # what was text has a type now
             write(rows.assign(**answers, model_version=version.version, predicted_at=now))
             count += len(rows)
             bar.update(int(size * done) - bar.pos)
     print(f"Wrote    {target}: {count} rows by version {version.version}")
 
 
-def check_ending(file: Path) -> None:
-    """Refuse a file that is neither CSV nor Parquet by its name."""
-    if file.suffix not in (".csv", ".parquet"):
-        raise Refused(f"{file} ends neither in .csv nor in .parquet.")
+def ending(file: Path) -> str:
+    """Return the ending of a file's name, in small letters; refuse all but .csv and .parquet."""
+    if (found := file.suffix.lower()) in (".csv", ".parquet"):
+        return found
+    raise Refused(f"{file} ends neither in .csv nor in .parquet.")
+
+
+def check_output(target: Path, source: Path) -> None:
+    """Refuse an output that is the input, a folder, in no folder, or in the history."""
+    place = Path(os.path.realpath(target))
+    if place.exists() and source.exists() and place.samefile(source):  # also by a hard link
+        raise Refused(f"{target} is the input: name another file for the output.")
+    if place.is_dir():
+        raise Refused(f"{target} is a folder: name a file for the output.")
+    if not place.parent.is_dir():
+        raise Refused(f"There is no folder {place.parent}: make it, or name another output.")
+    artifacts = setting("MLFLOW_ARTIFACTS_DESTINATION")
+    if "://" not in artifacts and place.is_relative_to(os.path.realpath(ROOT / artifacts)):
+        raise Refused(f"{target} is inside the history: name an output outside of it.")
 
 
 def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
@@ -77,11 +93,11 @@ def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
     Their index counts the rows of the file, from 0. Every value keeps its type in Parquet, and is
     the text that stands there in CSV: what only passes through is written as it was.
     """
-    check_ending(source)
+    kind = ending(source)
     if not source.is_file():
         raise Refused(f"There is no file {source}.")
     try:
-        if source.suffix == ".parquet":
+        if kind == ".parquet":
             file = pq.ParquetFile(source, pre_buffer=False)  # else the whole file stays in memory
             names = file.schema_arrow.names
             if twice := [name for name in names if names.count(name) > 1]:
@@ -180,8 +196,11 @@ def scored(model, X: pd.DataFrame) -> dict:
 
 @contextmanager
 def writing(target: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yield what appends rows to `target`, which takes its name when the block has ended well."""
-    target = target.absolute()
+    """Yield what appends rows to `target`, which takes its name when the block has ended well.
+
+    Where `target` is a link, the file that it names is written.
+    """
+    kind, target = ending(target), Path(os.path.realpath(target))
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".predict-") as folder:
             part = Path(folder, target.name)
@@ -189,7 +208,7 @@ def writing(target: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
             with ExitStack() as stack:
 
                 def write(rows: pd.DataFrame) -> None:
-                    if target.suffix == ".csv":
+                    if kind == ".csv":
                         rows.to_csv(part, mode="a", index=False, header=not part.exists())
                         return
                     table = pa.Table.from_pandas(rows, preserve_index=False)
