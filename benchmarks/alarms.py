@@ -13,7 +13,8 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pandas as pd
-from my_ml_project import data, drift, model, monitor
+from my_ml_project import data, model
+from my_ml_project.lifecycle import drift, monitor, report
 
 RESAMPLINGS = int(sys.argv[1])
 MADE_UP = 5 * RESAMPLINGS
@@ -32,7 +33,7 @@ def sample_rows(generator):
         tags = {}
 
     with redirect_stdout(io.StringIO()):  # a progress bar
-        quality = monitor.qualities(monitor.Watched(Version, fitted, old, new, new))
+        quality = monitor.qualities(report.Watched(Version, fitted, old, new, new))
     verdict = monitor.judgement(drift.compare(*both), quality)
     return "drift" in verdict, "decay" in verdict
 

@@ -57,7 +57,8 @@ class Life(History):
         """Assert that each call of the project's functions is refused with its sentence."""
         told = self.python(f"""
 import json, pathlib
-from my_ml_project import config, monitor, predict, promote, serve
+from my_ml_project import config
+from my_ml_project.lifecycle import monitor, predict, promote, serve
 sentences = []
 for call in {[*asked]}:
     try:
@@ -391,9 +392,9 @@ def test_parquet_is_answered_and_kept(life, service, rows):
     assert headers["x-prediction-id"] in log.read_text().splitlines()[-1]
     told = life.python(f"""
 import json
-from my_ml_project import serve
+from my_ml_project.lifecycle import requests
 record = json.loads(open({str(log)!r}).readlines()[-1])
-print(len(serve.rows_of(record["type"], record["input"])))""")
+print(len(requests.rows_of(record["type"], record["input"])))""")
     assert told == "569"
 
 
@@ -402,7 +403,7 @@ def test_each_form_of_a_request_is_read_from_the_log_as_mlflow_reads_it(life):
 import io, json
 import pandas as pd
 from mlflow.pyfunc import scoring_server
-from my_ml_project import serve
+from my_ml_project.lifecycle import requests
 frame = pd.DataFrame({"a": [1.5, 2.0], "b": ["x", "007"]})
 forms = {
     "dataframe_split": frame.to_dict("split"),
@@ -412,10 +413,10 @@ forms = {
 }
 for form, content in [*forms.items(), ("instances", frame.to_dict("list"))]:
     mlflow_s = scoring_server.infer_and_parse_data({form: content})
-    ours = serve.rows_of("application/json", json.dumps({form: content}))
+    ours = requests.rows_of("application/json", json.dumps({form: content}))
     print(pd.DataFrame(ours).equals(pd.DataFrame(mlflow_s)))
-print(serve.rows_of("application/json", '{"inputs": {"a": 1.5, "b": "x"}}'))
-print(serve.rows_of("text/csv; charset=utf-8", frame.to_csv(index=False)))""").splitlines()
+print(requests.rows_of("application/json", '{"inputs": {"a": 1.5, "b": "x"}}'))
+print(requests.rows_of("text/csv; charset=utf-8", frame.to_csv(index=False)))""").splitlines()
     assert told == ["True"] * 5 + [
         "[{'a': 1.5, 'b': 'x'}]",
         "[{'a': '1.5', 'b': 'x'}, {'a': '2.0', 'b': '007'}]",
@@ -516,14 +517,14 @@ def test_it_goes_on_without_mlflow_s_server_and_its_log_survives_kill_9(life, qu
 def test_the_log_is_rotated_and_read_from_its_newest_line_on(life, tmp_path):
     told = life.python(f"""
 import json, pathlib
-from my_ml_project import monitor, serve
-serve.LOG = monitor.LOG = pathlib.Path({str(tmp_path)!r}) / "serving" / "predictions"
-serve.LOG_BYTES, serve.LOG_FILES = 200, 3
-log = serve.prediction_log(1, None)
+from my_ml_project.lifecycle import requests
+requests.LOG = pathlib.Path({str(tmp_path)!r}) / "serving" / "predictions"
+requests.LOG_BYTES, requests.LOG_FILES = 200, 3
+log = requests.prediction_log(1, print)
 for n in range(40):
     log.info(json.dumps({{"n": n, "more": "x" * 40}}))
-print(len(list(serve.LOG.parent.iterdir())))
-print(*(record["n"] for record in monitor.records()))""").splitlines()
+print(len(list(requests.LOG.parent.iterdir())))
+print(*(record["n"] for record in requests.records()))""").splitlines()
     assert told[0] == "4"
     kept = [int(number) for number in told[1].split()]
     assert kept == list(range(39, 39 - len(kept), -1)) and 9 <= len(kept) < 40

@@ -9,7 +9,7 @@ def test_a_row_has_one_hash_whatever_its_columns_order_and_types(uv_project, tmp
     """A retrained model's rows come from a file, those it is judged by from `load`."""
     told = uv_project.python(f"""
 import pandas as pd
-from my_ml_project.drift import row_hashes
+from my_ml_project.lifecycle.rows import row_hashes
 frame = pd.DataFrame(dict(a=[1, 2], b=["x", "y"], c=[0.1, 2.5], d=[True, False]))
 kept = {str(tmp_path / "kept.parquet")!r}
 frame[["d", "c", "b", "a"]].astype(dict(a="float64", b="string")).to_parquet(kept)
@@ -24,7 +24,7 @@ def test_a_value_is_taken_exactly_or_refused(uv_project):
 import numpy as np, pandas as pd
 from mlflow.types import ColSpec, Schema
 from my_ml_project.config import Refused
-from my_ml_project.predict import fitting
+from my_ml_project.lifecycle.rows import fitting
 def told(kind, value, required=True):
     rows, inputs = pd.DataFrame({"x": [value]}), Schema([ColSpec(kind, "x", required=required)])
     try:
@@ -70,10 +70,10 @@ import pathlib
 from types import SimpleNamespace as Named
 import mlflow, pyarrow as pa, pyarrow.parquet as pq
 from mlflow.types import ColSpec, Schema
-from my_ml_project import predict
+from my_ml_project.lifecycle import predict, rows
 inputs = Schema([ColSpec("string", "note", required=False), ColSpec("long", "n")])
-predict.ROWS = 2
-predict.server.connect = lambda: None
+rows.ROWS = 2
+predict.ownership.connect = lambda: None
 predict.version_of = lambda alias: Named(version="1")
 mlflow.sklearn.load_model = lambda place: Named(predict=lambda X: X["note"].isna().to_numpy())
 mlflow.models.get_model_info = lambda place: Named(signature=Named(inputs=inputs))
@@ -104,7 +104,7 @@ def test_rare_categories_give_no_alarm_and_a_common_one_that_moves_does(uv_proje
     """Of 300 pairs of samples from one distribution 1 % may differ; untreated, 12 % would."""
     told = uv_project.python("""
 import numpy as np, pandas as pd
-from my_ml_project.drift import ALPHA, categories
+from my_ml_project.lifecycle.drift import ALPHA, categories
 generator = np.random.default_rng(0)
 def drawn(size, common=0.6):
     shares = [common, 0.995 - common, *[0.001] * 5]
@@ -122,7 +122,7 @@ def test_the_gate_says_what_an_odd_metric_means(uv_project):
     told = uv_project.python("""
 import math
 from mlflow.models import EvaluationResult
-from my_ml_project import promote
+from my_ml_project.lifecycle import promote
 promote.PRIMARY, promote.THRESHOLDS = ("mse", "minimize"), {"r2": (">=", 0.5)}
 def told(challenger, champion):
     both = {"challenger": challenger, "champion": champion}
@@ -143,7 +143,7 @@ told({"rmse": 5.0, "r2": 0.9}, {"mse": 2.5e9, "r2": 0.9})""").splitlines()
 def test_another_lock_is_told_at_once_and_an_undefined_metric_is_the_same_again(uv_project):
     told = uv_project.python("""
 from types import SimpleNamespace as Named
-from my_ml_project import reproduce
+from my_ml_project.lifecycle import reproduce
 old, new = ("\\n".join(f"package-{n}=={v}.{n}" for n in range(5000)) for v in (1, 2))
 reproduce.artifacts.list_artifacts = lambda **kwargs: [Named(path="origin/uv.lock")]
 reproduce.recorded = lambda run_id, name: old
@@ -164,7 +164,7 @@ except reproduce.Refused as error:
 def test_a_version_that_does_not_load_is_not_tried_at_each_look(uv_project):
     told = uv_project.python("""
 from types import SimpleNamespace as Named
-from my_ml_project import serve
+from my_ml_project.lifecycle import serve
 looks, loads = [], []
 def version_of(alias):
     looks.append(alias)

@@ -305,7 +305,7 @@ def test_no_setting_of_mlflow_s_opens_the_server_unseen(uv_project):
     code = f"""
 import re
 from mlflow import environment_variables
-from {uv_project.package}.ops.server import OPENING
+from {uv_project.package}.ops.access import OPENING
 names = [name for name in vars(environment_variables) if name.startswith("MLFLOW_")]
 families = [name for name in names if re.search("ALLOW|CORS|REMOTE|SANDBOX|SECURITY", name)]
 print(*(name for name in families if not OPENING.fullmatch(name)))"""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from {{ cookiecutter.__package }} import config
-from {{ cookiecutter.__package }}.ops import doctor, history
+from {{ cookiecutter.__package }}.ops import backup, check_history, check_project, doctor, history, shell
 
 TABLES = """
 CREATE TABLE alembic_version (version_num TEXT);
@@ -36,7 +36,7 @@ def project(tmp_path, monkeypatch):
     """Return the folder of a project with a history that has no run."""
     root = tmp_path / "project"
     (root / "tracking" / "artifacts").mkdir(parents=True)
-    for module in (config, history, doctor):
+    for module in (backup, check_history, check_project, history, shell):
         monkeypatch.setattr(module, "ROOT", root)
     monkeypatch.setattr(history, "ELSEWHERE", root / "backups" / "elsewhere.txt")
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "sqlite:///tracking/mlflow.db")
@@ -96,7 +96,7 @@ def test_a_model_s_files_are_counted_where_somebody_recorded_them(project):
 
 def test_an_advised_restore_says_what_would_be_lost(project):
     add_run(project, "a1", files=1, tag="1")
-    file = history.backup()
+    file = backup.backup()
     assert history.runs_in(file) == 1
     add_run(project, "b2", files=0, tag="1")
     (finding,) = found(doctor.files)
@@ -117,7 +117,7 @@ def test_an_advised_restore_says_what_would_be_lost(project):
 def test_a_lost_database_still_has_its_backups(project):
     assert found(doctor.backups) == [("ok", "no run needs one yet", "")]
     add_run(project, "a1", files=1, tag="1")
-    file = history.backup()
+    file = backup.backup()
     (project / "tracking" / "mlflow.db").unlink()
     (store,) = found(doctor.store)
     assert "Its newest backup holds 1 run; it comes" in store[1]
@@ -153,19 +153,19 @@ def test_a_folder_that_is_missing_is_made_in_the_project_only(project, tmp_path,
     monkeypatch.setenv("PROJECT_BACKUP_DIR", str(disk))
     for named in (None, disk, disk / "file.tar.gz", project / "typo"):
         with pytest.raises(config.Refused, match="There is no folder .* mount its disk or make it"):
-            history.backup(named)
+            backup.backup(named)
     assert not disk.exists() and not (project / "typo").exists()
     disk.mkdir()
-    assert history.backup().parent == disk
-    assert history.backup(disk / "file.tar.gz") == disk / "file.tar.gz"
+    assert backup.backup().parent == disk
+    assert backup.backup(disk / "file.tar.gz") == disk / "file.tar.gz"
     monkeypatch.setenv("PROJECT_BACKUP_DIR", "kept/backups")
-    assert history.backup().parent == project / "kept" / "backups"
+    assert backup.backup().parent == project / "kept" / "backups"
 
 
 def test_the_setting_s_old_name_is_read_and_told(project, tmp_path, monkeypatch, capsys):
     add_run(project, "a1", files=1, tag="1")
     monkeypatch.setenv("MLFLOW_BACKUP_DIR", str(tmp_path))
-    assert history.backup().parent == tmp_path
+    assert backup.backup().parent == tmp_path
     sentence = "MLFLOW_BACKUP_DIR is called PROJECT_BACKUP_DIR now"
     assert capsys.readouterr().out.count(sentence) == 1
     assert ("warning", sentence) in [one[:2] for one in found(doctor.settings)]

@@ -5,7 +5,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from {{ cookiecutter.__package }} import config, train
+from {{ cookiecutter.__package }} import config
+from {{ cookiecutter.__package }}.lifecycle import train
 
 NOTEBOOK = config.ROOT / "notebooks" / "explore.ipynb"
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from {{ cookiecutter.__package }} import config, predict
+from {{ cookiecutter.__package }} import config
+from {{ cookiecutter.__package }}.lifecycle import predict
+from {{ cookiecutter.__package }}.lifecycle.rows import chunks
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_endings_are_read_and_written_in_any_case(tmp_path, name):
     with predict.writing(file) as write:
         write(pd.DataFrame({"a": ["x", "y"]}))
     assert (file.read_bytes()[:4] == b"PAR1") == (name[2] in "pP")
-    ((rows, done),) = predict.chunks(file)
+    ((rows, done),) = chunks(file)
     assert rows["a"].tolist() == ["x", "y"] and done == 1
 
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from {{ cookiecutter.__package }} import config, provenance
+from {{ cookiecutter.__package }}.lifecycle import provenance
+from {{ cookiecutter.__package }}.ops import shell
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
 CODE = "".join(f"line {number}\n" for number in range(9))
@@ -18,7 +19,7 @@ def repository(tmp_path, monkeypatch):
     """Return a project's folder, all committed, below the root of its repository."""
     root = tmp_path / "project"
     (root / "src").mkdir(parents=True)
-    monkeypatch.setattr(config, "ROOT", root)
+    monkeypatch.setattr(shell, "ROOT", root)
     monkeypatch.setattr(provenance, "ROOT", root)
     (root / "src" / "code.py").write_text(CODE)
     (root / "mlflow.env").write_text(SETTINGS)

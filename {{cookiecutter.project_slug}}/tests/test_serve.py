@@ -14,7 +14,8 @@ from mlflow.pyfunc import scoring_server
 from sklearn.linear_model import LinearRegression
 from starlette.responses import Response
 
-from {{ cookiecutter.__package }} import config, serve
+from {{ cookiecutter.__package }} import config
+from {{ cookiecutter.__package }}.lifecycle import requests, serve
 
 ROWS = pd.DataFrame({"a": [1.5, 2.0, 3.0], "b": [1.0, 0.0, 2.0]})
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
@@ -63,8 +64,8 @@ def champion(tmp_path_factory):
 @pytest.fixture
 def log(champion, tmp_path, monkeypatch):
     """Return the log of predictions, and its file."""
-    monkeypatch.setattr(serve, "LOG", tmp_path / "serving" / "predictions")
-    log = serve.prediction_log(1, champion)
+    monkeypatch.setattr(requests, "LOG", tmp_path / "serving" / "predictions")
+    log = requests.prediction_log(1, print)
     yield log, tmp_path / "serving" / "predictions-1.jsonl"
     for handler in log.handlers[:]:
         log.removeHandler(handler)

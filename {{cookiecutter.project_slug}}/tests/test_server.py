@@ -8,7 +8,7 @@ import pytest
 
 from {{ cookiecutter.__package }} import config
 from {{ cookiecutter.__package }}.config import Refused
-from {{ cookiecutter.__package }}.ops import history, server
+from {{ cookiecutter.__package }}.ops import history, ownership, server, upgrade
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def test_an_owner_whose_database_is_moved_or_replaced_is_displaced(place):
         place.touch()
         history.mark()
         assert history.owner() == f"http://127.0.0.1:1 (process {os.getpid()})"
-        assert not history.displaced() and not server.displaced()
+        assert not history.displaced() and not ownership.displaced()
         place.rename(place.with_name("aside"))
         assert history.displaced()
         place.touch()
         assert history.displaced()
         with pytest.raises(Refused, match="that were moved, deleted or replaced: press Ctrl-C"):
-            server.found()
+            ownership.found()
         place.with_name("aside").replace(place)
         assert not history.displaced()
 
@@ -61,19 +61,19 @@ SCORING = ["python", "/home/me/mlflow/bin/my-ml-project", "serve"]
 def test_a_server_without_the_lock_of_its_place_is_displaced(place, monkeypatch):
     """Of whichever project: its settings and its folder say which history it was started on."""
     process = Process()
-    monkeypatch.setattr(server, "listeners", lambda: iter([(1, process)]))
-    monkeypatch.setattr(server, "listens", lambda uri: True)
-    monkeypatch.setattr(server, "running", lambda: None)
+    monkeypatch.setattr(ownership, "listeners", lambda: iter([(1, process)]))
+    monkeypatch.setattr(ownership, "listens", lambda uri: True)
+    monkeypatch.setattr(ownership, "running", lambda: None)
     process.folder, process.words = place.parents[1], OURS
-    assert server.displaced() == "", "a moved project's server, on a history elsewhere"
+    assert ownership.displaced() == "", "a moved project's server, on a history elsewhere"
     process.settings = {"MLFLOW_BACKEND_STORE_URI": "sqlite:///h/mlflow.db"}
-    assert f"(process {process.pid}) still uses files of {place.parent}" in server.displaced()
+    assert f"(process {process.pid}) still uses files of {place.parent}" in ownership.displaced()
     with history.owning("a start"):  # it has the lock by now
-        assert server.displaced() == ""
+        assert ownership.displaced() == ""
     process.words = PLAIN
-    assert server.displaced() == "" and "press Ctrl-C in its terminal" in server.in_use()
+    assert ownership.displaced() == "" and "press Ctrl-C in its terminal" in ownership.in_use()
     process.words = SCORING
-    assert server.in_use() == ""
+    assert ownership.in_use() == ""
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_only_a_first_start_is_said_to_be_the_longest(place, monkeypatch, first)
 
     monkeypatch.setattr(server, "Server", Started)
     monkeypatch.setattr(server, "waiting", lambda what: said.append(what) or iter(()))
-    monkeypatch.setattr(history, "prepare", lambda: None)
+    monkeypatch.setattr(upgrade, "prepare", lambda: None)
     monkeypatch.setattr(server, "listens", lambda uri: False)
     place.parent.mkdir()
     if not first:

@@ -6,7 +6,7 @@ import pytest
 
 from {{ cookiecutter.__package }} import cli, config
 from {{ cookiecutter.__package }}.config import Refused
-from {{ cookiecutter.__package }}.ops import server
+from {{ cookiecutter.__package }}.ops import access, history, ownership
 
 
 @pytest.fixture
@@ -35,16 +35,16 @@ def test_a_wrong_port_is_mended_where_it_was_set(write, text):
 def test_an_empty_variable_of_the_shell_is_no_missing_line(write):
     write("MLFLOW_PORT", "", shell=True)
     with pytest.raises(Refused, match="MLFLOW_PORT is empty: unset MLFLOW_PORT in your shell"):
-        server.address()
+        ownership.address()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "use"),
     [
-        ("MLFLOW_BACKEND_STORE_URI", "postgresql://host/db", server.database),
-        ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket", server.artifacts),
-        ("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", server.connect),
-        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:eighty", server.connect),
+        ("MLFLOW_BACKEND_STORE_URI", "postgresql://host/db", history.database),
+        ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket", history.artifacts),
+        ("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", ownership.connect),
+        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:eighty", ownership.connect),
     ],
 )
 def test_a_sentence_on_a_setting_names_the_shell_where_it_comes_from(write, name, value, use):
@@ -70,21 +70,21 @@ def test_the_scoring_port_is_the_settings_and_not_the_server_s(write):
 
 
 def test_the_origins_of_the_hosts_are_opened_with_them(write):
-    write(server.HOSTS, "localhost,127.0.0.1,localhost:*,127.0.0.1:*")
-    assert server.origins() == {}
-    write(server.HOSTS, "localhost:*, box:*, ml.example.org")
-    write(server.ORIGINS, "https://kept.example.org, http://box:*")
-    assert server.origins()[server.ORIGINS].split(",") == [
+    write(access.HOSTS, "localhost,127.0.0.1,localhost:*,127.0.0.1:*")
+    assert access.origins() == {}
+    write(access.HOSTS, "localhost:*, box:*, ml.example.org")
+    write(access.ORIGINS, "https://kept.example.org, http://box:*")
+    assert access.origins()[access.ORIGINS].split(",") == [
         "https://kept.example.org", "http://box:*", "https://box:*",
         "http://ml.example.org", "https://ml.example.org",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [server.HOSTS, server.ORIGINS])
+@pytest.mark.parametrize("name", [access.HOSTS, access.ORIGINS])
 def test_not_every_web_page_is_let_in(write, name):
     write(name, "localhost,*")
     with pytest.raises(Refused, match="lets any web page change the history"):
-        server.refuse_exposure()
+        access.refuse_exposure()
 
 
 OPENING = {
@@ -117,10 +117,10 @@ OTHERS = (
 def test_what_opens_the_server_is_no_business_of_a_shell(write, name):
     write(name, OPENING[name], shell=True)
     with pytest.raises(Refused, match=f"Your shell sets {name}, which can open the history"):
-        server.refuse_exposure()
+        access.refuse_exposure()
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_shell_may_set_what_opens_nothing(write, name):
     write(name, "1", shell=True)
-    assert server.opening() == []
+    assert access.opening() == []

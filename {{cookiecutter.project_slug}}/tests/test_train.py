@@ -3,7 +3,8 @@
 import mlflow
 import pytest
 
-from {{ cookiecutter.__package }} import config, data, model, train
+from {{ cookiecutter.__package }} import config, data, model
+from {{ cookiecutter.__package }}.lifecycle import train
 
 
 @pytest.mark.usefixtures("tracking_server")

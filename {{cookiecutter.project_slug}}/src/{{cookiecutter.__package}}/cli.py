@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from . import config
-from .ops import history, server
+from .ops import backup as backups
+from .ops import history, ownership, shell
 
 SERVE_PORT = "PROJECT_SERVE_PORT"
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 def steps(context: typer.Context) -> None:
     """The steps of this project's models, each tracked by its MLflow server."""
     if context.invoked_subcommand != "serve":  # it may run longer than a system keeps the folder
-        context.with_resource(config.own_temporary_folder())
+        context.with_resource(shell.own_temporary_folder())
 
 
 def assignment(text: str) -> tuple[str, object]:
@@ -43,8 +43,9 @@ def train(
 ) -> None:
     """Train, track the run, and register the model as the challenger."""
     changes = dict(assignment(text) for text in param or [])
-    server.connect()  # before the imports that take seconds
-    from . import model, train
+    ownership.connect()  # before the imports that take seconds
+    from . import model
+    from .lifecycle import train
 
     if unknown := sorted(changes.keys() - model.PARAMS.keys()):
         raise typer.BadParameter(f"model.py has no {unknown}; it has {sorted(model.PARAMS)}")
@@ -59,8 +60,8 @@ def promote(
     ] = False,
 ) -> None:
     """Let the challenger be judged; make it the champion if it is good enough, and better."""
-    server.connect()
-    from . import promote
+    ownership.connect()
+    from .lifecycle import promote
 
     promote.promote(unopposed=unopposed)
 
@@ -68,8 +69,8 @@ def promote(
 @app.command()
 def rollback() -> None:
     """Give the alias champion back to the version that had it before."""
-    server.connect()
-    from . import promote
+    ownership.connect()
+    from .lifecycle import promote
 
     promote.rollback()
 
@@ -80,7 +81,7 @@ def predict(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The same with predictions.")],
 ) -> None:
     """Score a file with the champion."""
-    from . import predict
+    from .lifecycle import predict
 
     predict.predict(source, target)
 
@@ -94,8 +95,8 @@ def serve(
 ) -> None:
     """Answer over HTTP with the champion, and follow its alias."""
     port = port or serving_port()
-    server.connect()
-    from . import serve
+    ownership.connect()
+    from .lifecycle import serve
 
     serve.serve(port, log)
 
@@ -127,8 +128,8 @@ def monitor(
     ] = False,
 ) -> None:
     """Report drift and live quality of what was served."""
-    server.connect()
-    from . import monitor
+    ownership.connect()
+    from .lifecycle import monitor
 
     monitor.monitor(file, labels, retrain)
 
@@ -136,8 +137,8 @@ def monitor(
 @app.command()
 def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")]) -> None:
     """Run an old run again and compare the metrics."""
-    server.connect()
-    from . import reproduce
+    ownership.connect()
+    from .lifecycle import reproduce
 
     reproduce.reproduce(run_id)
 
@@ -149,15 +150,15 @@ def backup(
     ] = None,
 ) -> None:
     """Write the whole history into one file, also while the server runs."""
-    history.backup(file)
+    backups.backup(file)
 
 
 @app.command()
 def restore(file: Annotated[Path, typer.Argument(help="What backup wrote.")]) -> None:
     """Put a backup in the place of the history, which is kept beside it."""
-    if sentence := server.in_use():
+    if sentence := ownership.in_use():
         raise config.Refused(sentence)
-    history.restore(file)
+    backups.restore(file)
 
 
 @app.command()
@@ -181,4 +182,4 @@ def doctor(
 
 def main() -> None:
     """Run the command line."""
-    config.run(app, history.full)
+    shell.run(app, history.full)

@@ -9,14 +9,15 @@ from itertools import product
 
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, run_tags
-from .data import TARGET, load, split
-from .drift import row_hashes
-from .model import PRIMARY, TASK, THRESHOLDS, measure
-from .ops import server
-from .provenance import record_files
+from ..config import EXPERIMENT, MODEL, VIEW, Refused
+from ..data import TARGET, load, split
+from ..model import PRIMARY, TASK, THRESHOLDS, measure
+from ..ops import ownership
+from ..ops.shell import hush
+from .provenance import record_files, run_tags
+from .registry import LINE, crown, recorded, version_of
+from .rows import row_hashes
 
-LINE = "champions"  # tag of the registered model: its champions, one after another
 FEWEST = 20  # held-out rows that the champion has not seen, or there is nothing to compare
 
 
@@ -27,7 +28,7 @@ def promote(frame: pd.DataFrame | None = None, unopposed: bool = False) -> None:
     neither was trained on; with `unopposed` a champion that cannot take them is left out.
     Raises `Refused` when the challenger misses a threshold or is no better.
     """
-    uri = server.connect()
+    uri = ownership.connect()
     import mlflow
 
     hush()
@@ -52,18 +53,6 @@ def promote(frame: pd.DataFrame | None = None, unopposed: bool = False) -> None:
         told = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
         raise Refused(f"The challenger is refused, the champion stays: {told}.")
     crown(challenger, champion, results, run.info.run_id)
-
-
-def version_of(alias: str):
-    """Return the version of the registered model that has an `alias`, or None."""
-    import mlflow
-
-    try:
-        return mlflow.MlflowClient().get_model_version_by_alias(MODEL, alias)
-    except mlflow.MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
 
 
 def unseen(alias: str, version, frame: pd.DataFrame) -> pd.DataFrame:
@@ -188,39 +177,9 @@ def table(results: dict, reasons: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame({**columns, "wanted": wanted, "": verdict}, names).round(4)
 
 
-def crown(challenger, champion, results: dict, run_id: str) -> None:
-    """Move the alias `champion` to the challenger and record who, when, from where and why."""
-    import mlflow
-
-    client = mlflow.MlflowClient()
-    line = recorded(client, champion)
-    tags = {
-        "promoted_by": getpass.getuser(),
-        "promoted_at": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "promoted_from": champion.version if champion else "none",
-        "promoted_in_run": run_id,
-    }
-    tags |= {f"metrics_of_{alias}": json.dumps(one.metrics) for alias, one in results.items()}
-    for name, value in tags.items():
-        client.set_model_version_tag(MODEL, challenger.version, name, value)
-    client.set_registered_model_tag(MODEL, LINE, json.dumps([*line, challenger.version]))
-    client.set_registered_model_alias(MODEL, "champion", challenger.version)
-    print(f"Version {challenger.version} is the champion (before: {tags['promoted_from']})")
-
-
-def recorded(client, champion) -> list[str]:
-    """Return the line of champions up to the present one, even one that was made by hand."""
-    line = json.loads(client.get_registered_model(MODEL).tags.get(LINE, "[]"))
-    if not champion:
-        return []
-    if champion.version in line:
-        return line[: len(line) - line[::-1].index(champion.version)]
-    return [*line, champion.version]
-
-
 def rollback() -> None:
     """Give the alias `champion` back to the version that had it before."""
-    server.connect()
+    ownership.connect()
     import mlflow
 
     client, champion = mlflow.MlflowClient(), version_of("champion")

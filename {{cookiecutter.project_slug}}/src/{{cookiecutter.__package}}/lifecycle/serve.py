@@ -5,13 +5,9 @@ is not documented as an interface). Around it: the newest champion, bounded requ
 """
 
 import asyncio
-import base64
-import csv
-import io
 import json
 import logging
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -19,13 +15,11 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
+from functools import partial
 from typing import NamedTuple
 
 import mlflow
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import uvicorn
 from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
 from mlflow.pyfunc import PyFuncModel, scoring_server
@@ -36,9 +30,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from .config import MODEL, ROOT, Refused
-from .predict import fitting, scored
-from .promote import version_of
+from ..config import MODEL, Refused
+from .registry import version_of
+from .requests import prediction_log, rows_of, text_of
+from .rows import fitting, scored
 
 LOOK_SECONDS = 1
 RETRY_SECONDS = 60  # before a version is tried again that did not load
@@ -47,8 +42,6 @@ SMALL = 1 << 18  # bytes of a request that is answered quickly
 # Threads for small requests. More take turns, which costs a quarter of the answers a second; raise
 # it for a model that computes for long outside Python. Larger requests get threads of their own.
 THREADS = 1
-LOG = ROOT / "serving" / "predictions"  # and the port: two servers have two logs
-LOG_BYTES, LOG_FILES = 64 << 20, 16  # the log's files, and how many are kept
 
 
 class Loaded(NamedTuple):
@@ -189,31 +182,6 @@ async def bounded(request: Request) -> bytes | None:
     return bytes(body) if size <= LARGEST else None
 
 
-def text_of(kind: str, body: bytes) -> str:
-    """Return the body of a request as text; that of Parquet in base 64."""
-    binary = kind.startswith(scoring_server.CONTENT_TYPE_PARQUET)
-    return (base64.b64encode(body) if binary else body).decode()
-
-
-def rows_of(kind: str, given: str) -> list[dict]:
-    """Return the rows of a request from what `text_of` makes of it; CSV's values are text."""
-    if kind.startswith(scoring_server.CONTENT_TYPE_CSV):
-        return list(csv.DictReader(io.StringIO(given)))
-    if kind.startswith(scoring_server.CONTENT_TYPE_PARQUET):
-        # Without threads: one that still holds Python's bytes when the process ends aborts it.
-        file = pq.ParquetFile(pa.BufferReader(base64.b64decode(given)))
-        return file.read(use_threads=False).to_pylist()
-    data = json.loads(given)
-    if split := data.get("dataframe_split"):
-        return [dict(zip(split["columns"], row, strict=True)) for row in split["data"]]
-    names = ("dataframe_records", "inputs", "instances")
-    found = next(data[name] for name in names if name in data)
-    if isinstance(found, dict):  # column by column, or the values of one row
-        several = any(isinstance(values, list) for values in found.values())
-        return pd.DataFrame(found, None if several else [0]).to_dict("records")
-    return found
-
-
 def explanation(model: PyFuncModel, kind: str, body: bytes) -> str | None:
     """Return what is wrong with a request, naming the column; None if it is none of them."""
     with suppress(Exception):  # then MLflow's own message stays
@@ -224,25 +192,6 @@ def explanation(model: PyFuncModel, kind: str, body: bytes) -> str | None:
         except Refused as error:
             return str(error)
     return None
-
-
-def prediction_log(port: int, champion: Champion) -> logging.Logger:
-    """Return the log of what is served: a file in `serving/`, and older ones beside it."""
-    file = LOG.with_name(f"{LOG.name}-{port}.jsonl")
-    file.parent.mkdir(exist_ok=True, mode=0o700)
-    log = logging.getLogger("predictions")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    handler = RotatingFileHandler(file, "a", LOG_BYTES, LOG_FILES, "utf-8")
-    handler.handleError = lambda record: champion.tell(  # type: ignore[method-assign]
-        "log", f"the log cannot be written: {sys.exc_info()[1]}"
-    )
-    log.addHandler(handler)
-    with file.open("rb") as kept:
-        kept.seek(max(0, file.stat().st_size - 1))
-        if kept.read() not in (b"", b"\n"):
-            log.info("")  # ends a line that a crash has cut
-    return log
 
 
 def listening(port: int) -> socket.socket:
@@ -264,7 +213,9 @@ def serve(port: int, keep: bool) -> None:
     with listening(port) as listener:
         champion = Champion()
         threading.Thread(target=champion.follow, daemon=True).start()
-        app = served(champion, prediction_log(port, champion) if keep else None)
+        app = served(
+            champion, prediction_log(port, partial(champion.tell, "log")) if keep else None
+        )
         uri = f"http://127.0.0.1:{port}/invocations"
         print(f"Serving  version {champion.now.version} at {uri}", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

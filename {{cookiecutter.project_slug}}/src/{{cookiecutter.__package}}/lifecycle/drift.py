@@ -140,18 +140,3 @@ def draw_column(axis, sort: str, was: pd.Series, now: pd.Series) -> None:
     edges = np.histogram_bin_edges(pd.concat([was, now]), 20)
     for part in (was, now):
         axis.hist(part, edges, weights=np.full(len(part), 1 / max(len(part), 1)), alpha=0.6)
-
-
-def row_hashes(rows: pd.DataFrame) -> list[str]:
-    """Return a hash of each row's values, which tells whether a row was trained on.
-
-    It is the same in whatever order and types a table keeps the values: 1 as 1.0, for example.
-    """
-    table = pd.DataFrame({name: plain(rows[name]) for name in sorted(rows)})
-    return [f"{row:016x}" for row in pd.util.hash_pandas_object(table, index=False)]
-
-
-def plain(values: pd.Series) -> pd.Series:
-    """Return values in one of the two types that a row's hash is made of."""
-    number = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
-    return values.astype("float64" if number else str)

@@ -1,6 +1,5 @@
 """An old run again: what differs now, the same training, and whether its metrics come back."""
 
-import ast
 import difflib
 import math
 
@@ -8,8 +7,8 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient, MlflowException, artifacts
 
-from .config import EXPERIMENT, Refused, run_tags
-from .provenance import origin
+from ..config import EXPERIMENT, Refused
+from .provenance import origin, parameters, run_tags
 from .train import ROWS, train
 
 TOLERANCE = 1e-6  # relative; a metric of the same code, data and seed is the same number
@@ -35,22 +34,6 @@ def reproduce(run_id: str) -> None:
     if changed := {name for name, _ in datasets(then) ^ datasets(again)}:
         print(f"Data     differs: {', '.join(sorted(changed))}")
     compare(then.data.metrics, again.data.metrics)
-
-
-def parameters(run) -> tuple[dict, int]:
-    """Return the parameters and the seed of a run that `train` made; refuse another one."""
-    params = {name: literal(value) for name, value in run.data.params.items()}
-    if "seed" not in params or "process" not in run.data.tags:
-        raise Refused(f"Run {run.info.run_id} was not made by train: there is nothing to do again.")
-    return params, params.pop("seed")
-
-
-def literal(text: str):
-    """Return the value that a logged parameter was written from."""
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
 
 
 def kept_rows(run) -> pd.DataFrame | None:

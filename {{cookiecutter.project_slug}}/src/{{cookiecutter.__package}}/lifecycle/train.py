@@ -6,12 +6,13 @@ import random
 import numpy as np
 import pandas as pd
 
-from .config import EXPERIMENT, MODEL, VIEW, Refused, hush, requirements, run_tags
-from .data import TARGET, load, split
-from .drift import row_hashes
-from .model import PARAMS, TRUSTED_TYPES, build, measure, plots
-from .ops import server
-from .provenance import origin, record_files
+from ..config import EXPERIMENT, MODEL, VIEW, Refused
+from ..data import TARGET, load, split
+from ..model import PARAMS, TRUSTED_TYPES, build, measure, plots
+from ..ops import ownership
+from ..ops.shell import hush
+from .provenance import origin, record_files, requirements, run_tags
+from .rows import row_hashes
 
 ROWS = "data/rows.parquet"  # kept by a run whose rows are not those of `load`
 REFERENCE, MOST = "data/reference.parquet", 5000  # held-out rows that `monitor` compares with
@@ -24,7 +25,7 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
     scikit-learn follows; a `frame` replaces the rows of `load`, and is kept with the run.
     Returns the run's id. Raises `Refused` when no server runs or a parameter does not fit.
     """
-    uri = server.connect()
+    uri = ownership.connect()
     import mlflow  # late: it takes seconds, which a missing server need not cost
 
     hush()

@@ -1,24 +1,16 @@
-"""Score a file with the champion: CSV or Parquet, in chunks, checked against its signature."""
+"""Read, check, score and hash rows."""
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import typer
 
-from .config import MODEL, ROOT, Refused, setting
-from .ops import server
-from .promote import version_of
+from ..config import Refused
 
 ROWS = 50_000  # of a chunk
-ADDED = ("prediction", "probability", "model_version", "predicted_at")
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # as numbers are left out in CSV
 TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 # The types of a signature: what is wrong with a value that is none, and NumPy's name.
@@ -32,59 +24,11 @@ TYPES = {
 }
 
 
-def predict(source: Path, target: Path) -> None:
-    """Write the rows of `source` with the champion's predictions to `target`.
-
-    Columns that the model does not know pass through. `target` appears whole or not at all.
-    Raises `Refused` when a file's ending, a column or a value does not fit, naming it.
-    """
-    kinds = ending(source), ending(target)
-    check_output(target, source)
-    server.connect()
-    import mlflow
-
-    if not (version := version_of("champion")):
-        raise Refused("There is no champion to predict with: promote a version first.")
-    place = f"models:/{MODEL}/{version.version}"
-    model = mlflow.sklearn.load_model(place)
-    signature = mlflow.models.get_model_info(place).signature
-    count = 0
-    size = source.stat().st_size if source.is_file() else 0
-    with writing(target) as write, typer.progressbar(length=size, label="Predicting") as bar:
-        for rows, done in chunks(source):
-            if taken := [name for name in ADDED if name in rows]:
-                raise Refused(f"{source} has a column {taken[0]}, as the output will: rename it.")
-            X = fitting(rows, signature.inputs, source)
-            answers = scored(model, X)
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            if kinds == (".csv", ".parquet"):
-                texts = {name: "string" for name in X.select_dtypes(object)}  # even of gaps alone
-                rows = rows.assign(**X.astype(texts))  # what was text has a type now
-            write(rows.assign(**answers, model_version=version.version, predicted_at=now))
-            count += len(rows)
-            bar.update(int(size * done) - bar.pos)
-    print(f"Wrote    {target}: {count} rows by version {version.version}")
-
-
 def ending(file: Path) -> str:
     """Return the ending of a file's name, in small letters; refuse all but .csv and .parquet."""
     if (found := file.suffix.lower()) in (".csv", ".parquet"):
         return found
     raise Refused(f"{file} ends neither in .csv nor in .parquet.")
-
-
-def check_output(target: Path, source: Path) -> None:
-    """Refuse an output that is the input, a folder, in no folder, or in the history."""
-    place = Path(os.path.realpath(target))
-    if place.exists() and source.exists() and place.samefile(source):  # also by a hard link
-        raise Refused(f"{target} is the input: name another file for the output.")
-    if place.is_dir():
-        raise Refused(f"{target} is a folder: name a file for the output.")
-    if not place.parent.is_dir():
-        raise Refused(f"There is no folder {place.parent}: make it, or name another output.")
-    artifacts = setting("MLFLOW_ARTIFACTS_DESTINATION")
-    if "://" not in artifacts and place.is_relative_to(os.path.realpath(ROOT / artifacts)):
-        raise Refused(f"{target} is inside the history: name an output outside of it.")
 
 
 def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
@@ -194,32 +138,21 @@ def scored(model, X: pd.DataFrame) -> dict:
     return answers
 
 
-@contextmanager
-def writing(target: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yield what appends rows to `target`, which takes its name when the block has ended well.
+def read(source: Path) -> pd.DataFrame:
+    """Return the rows of a file."""
+    return pd.concat([rows for rows, _ in chunks(source)] or [pd.DataFrame()], ignore_index=True)
 
-    Where `target` is a link, the file that it names is written.
+
+def row_hashes(rows: pd.DataFrame) -> list[str]:
+    """Return a hash of each row's values, which tells whether a row was trained on.
+
+    It is the same in whatever order and types a table keeps the values: 1 as 1.0, for example.
     """
-    kind, target = ending(target), Path(os.path.realpath(target))
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".predict-") as folder:
-            part = Path(folder, target.name)
-            writer: list[pq.ParquetWriter] = []
-            with ExitStack() as stack:
+    table = pd.DataFrame({name: plain(rows[name]) for name in sorted(rows)})
+    return [f"{row:016x}" for row in pd.util.hash_pandas_object(table, index=False)]
 
-                def write(rows: pd.DataFrame) -> None:
-                    if kind == ".csv":
-                        rows.to_csv(part, mode="a", index=False, header=not part.exists())
-                        return
-                    table = pa.Table.from_pandas(rows, preserve_index=False)
-                    table = table.replace_schema_metadata()  # of pandas' own, for whoever reads
-                    if not writer:
-                        writer.append(stack.enter_context(pq.ParquetWriter(part, table.schema)))
-                    writer[0].write_table(table)
 
-                yield write
-            if not part.exists():
-                raise Refused("There are no rows to predict.")
-            part.replace(target)
-    except OSError as error:
-        raise Refused(f"{target} cannot be written: {error}.") from error
+def plain(values: pd.Series) -> pd.Series:
+    """Return values in one of the two types that a row's hash is made of."""
+    number = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
+    return values.astype("float64" if number else str)

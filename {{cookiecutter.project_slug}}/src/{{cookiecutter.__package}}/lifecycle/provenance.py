@@ -1,15 +1,44 @@
-"""What a run is made with, and how many files it keeps: recorded by whoever logs it."""
+"""What a run is made with: commit, process, packages, changed code; and how many files it keeps."""
 
+import ast
 import hashlib
 import os
+import platform
 import re
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatch
-from importlib.metadata import distributions
+from importlib.metadata import distributions, packages_distributions, version
 from subprocess import CalledProcessError
 
-from .config import LOGGED_FILES, ROOT, SETTINGS, git
+import psutil
+
+from ..config import LOGGED_FILES, ROOT, SETTINGS, Refused
+from ..ops.shell import git
+
+
+def run_tags() -> dict[str, str]:
+    """Return what tells a run's origin: commit, whether files differ from it, and the process."""
+    process = f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"
+    tags = {"process": process, "python": platform.python_version(), "mlflow": version("mlflow")}
+    try:
+        commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".")
+    except (OSError, subprocess.CalledProcessError):
+        return tags | {"git": "none"}
+    return tags | {"git": commit.strip(), "git_dirty": str(bool(changed)).lower()}
+
+
+def requirements(model) -> list[str]:
+    """Return the installed versions of the few libraries that loading `model` needs."""
+    parts = [model, *model.get_params().values()]
+    modules = {type(part).__module__.partition(".")[0] for part in parts} - {__package__}
+    found = packages_distributions()
+    names = {"mlflow", "numpy", "pandas", "skops"}
+    names |= {found[module][0] for module in modules if module in found}
+    return [f"{name}=={version(name)}" for name in sorted(names)]
+
 
 LARGEST = 256  # kB of a file whose changes are kept
 MOST, MOST_FILES = 1 << 20, 200  # characters and files of changes that are kept
@@ -22,7 +51,6 @@ PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
 BINARY = re.compile(r"^Binary files .* differ$", re.MULTILINE)  # or larger than git was told
 PASSWORD = re.compile(r"(?i)(\w*(?:PASSW|PWD|SECRET|TOKEN|KEY|CREDENTIAL)\w*\s*=\s*)\S.*")
 IN_ADDRESS = re.compile(r"://(?:[^\s/:@]*:[^\s/@]+|[^\s/:@]{20,})@")
-
 DIFF = (
     "-c", f"core.bigFileThreshold={LARGEST}k", "-c", "core.quotePath=false", "--literal-pathspecs",
     "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/",
@@ -127,3 +155,19 @@ def checksum(name: str) -> str:
         return " (deleted)"
     with (ROOT / name).open("rb") as file:
         return f" (SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]})"
+
+
+def parameters(run) -> tuple[dict, int]:
+    """Return the parameters and the seed of a run that `train` made; refuse another one."""
+    params = {name: literal(value) for name, value in run.data.params.items()}
+    if "seed" not in params or "process" not in run.data.tags:
+        raise Refused(f"Run {run.info.run_id} was not made by train: there is nothing to do again.")
+    return params, params.pop("seed")
+
+
+def literal(text: str):
+    """Return the value that a logged parameter was written from."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text

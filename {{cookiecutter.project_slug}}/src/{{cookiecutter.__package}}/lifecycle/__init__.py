@@ -1,0 +1,1 @@
+"""What happens to a model: train, promote, predict, serve, monitor, reproduce."""
