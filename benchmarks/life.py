@@ -1,21 +1,24 @@
-"""What the life of a model costs: a large file scored, the log of `serve`, wrong alarms.
+"""What the life of a model costs: a large file scored, answers of `serve`, wrong alarms.
 
     uv run python benchmarks/life.py [--rows 10000000] [--rounds 5] [--resamplings 200]
 
 Makes a project with the real command in a temporary folder, trains and promotes a forest of 10
 trees. Scores one file as Parquet and as CSV; the peak memory is the system's own account of the
-finished process. Asks two servers of the same champion in turn, one with and one without its log,
-so that the ratio is between neighbours in time. `alarms.py` says what the alarms are counted on.
+finished process. Asks three servers of the same champion in turn: `serve` with its log, without it,
+and `mlflow models serve`; so each ratio is between neighbours in time. `--only serve` stops there.
+`alarms.py` says what the alarms are counted on.
 """
 
 import argparse
 import http.client
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -24,7 +27,7 @@ from first_way import free_port, generate
 from history import serving, settings
 
 HERE = Path(__file__).parent
-SECONDS = 5  # of one round of questions
+SECONDS = 3  # of one round of questions
 MAKE = """
 import sys, numpy as np, pyarrow as pa, pyarrow.csv, pyarrow.parquet as pq
 from my_ml_project import data
@@ -61,58 +64,90 @@ def scored(project, env, source, target):
 
 
 @contextmanager
-def scoring(project, env, *words):
-    """Run `serve` while a block runs; yield its port."""
+def scoring(env, *words):
+    """Run a server of the champion while a block runs; yield its port."""
     port = free_port()
-    words = [project / ".venv/bin/my-ml-project", "serve", "--port", str(port), *words]
-    server = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [*words, "--port", str(port)],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # `mlflow models serve` has children
+    )
     try:
-        while "Serving" not in server.stdout.readline():
-            assert server.poll() is None
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None
+                time.sleep(0.1)
         yield port
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)
         server.wait(60)
 
 
 def answers(port, clients, body):
-    """Return the answers a second that `clients` at once get, each on a connection of its own."""
-    counts, until = [], time.monotonic() + SECONDS
+    """Return the median milliseconds of an answer, and answers a second, for `clients` at once."""
+    took, until = [], time.perf_counter() + SECONDS
 
     def ask():
-        connection, count = http.client.HTTPConnection("127.0.0.1", port), 0
-        while time.monotonic() < until:
+        connection, begin = http.client.HTTPConnection("127.0.0.1", port), time.perf_counter()
+        while begin < until:
             connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             answer.read()
             assert answer.status == 200
-            count += 1
-        counts.append(count)
+            end = time.perf_counter()
+            took.append(1000 * (end - begin))
+            begin = end
 
     threads = [threading.Thread(target=ask) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(counts) == clients
-    return sum(counts) / SECONDS
+    return median(took), len(took) / SECONDS
 
 
-def cost_of_log(project, env, rounds):
-    """Print answers a second with and without the log, and their ratio."""
-    split = json.loads(subprocess.check_output([project / ".venv/bin/python", "-c", ROWS], env=env))
-    with scoring(project, env) as with_log, scoring(project, env, "--no-log") as without:
+def ratio(mine, others):
+    """Return the median ratio of neighbours in time, and its range, as text."""
+    ratios = sorted(a / b for a, b in zip(mine, others, strict=True))
+    return f"{median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+
+
+def cost_of_answers(project, env, rounds):
+    """Print how fast the three servers answer, and what that is to MLflow's."""
+    commands = project / ".venv/bin"
+    split = json.loads(subprocess.check_output([commands / "python", "-c", ROWS], env=env))
+    ours = commands / "my-ml-project", "serve"
+    theirs = commands / "mlflow", "models", "serve", "-m", "models:/my-ml-project@champion"
+    theirs += "--env-manager", "local", "--host", "127.0.0.1"
+    beside = env | {"PATH": f"{commands}{os.pathsep}{env['PATH']}"}  # it looks for uvicorn there
+    with (
+        scoring(env, *ours) as logging,
+        scoring(env, *ours, "--no-log") as silent,
+        scoring(beside, *theirs) as mlflow_s,
+    ):
+        servers = {"serve": logging, "without log": silent, "mlflow models serve": mlflow_s}
         for clients, rows in ((1, 1), (8, 1), (8, 100)):
             part = {"columns": split["columns"], "data": split["data"][:rows]}
             body = json.dumps({"dataframe_split": part})
-            pairs = []
+            found = {name: [] for name in servers}
             for _ in range(rounds):
-                pairs.append([answers(port, clients, body) for port in (with_log, without)])
-            logged, bare = (median(values) for values in zip(*pairs, strict=True))
-            ratios = sorted(a / b for a, b in pairs)
-            spread = f"{median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
-            told = f"log {logged:6.1f}/s   none {bare:6.1f}/s   ratio {spread}"
-            print(f"{clients} clients, {rows:>3} rows   {told}", flush=True)
+                for name, port in servers.items():
+                    found[name].append(answers(port, clients, body))
+            print(f"{clients} clients, {rows} rows")
+            peer = [*zip(*found["mlflow models serve"], strict=True)]
+            for name, pairs in found.items():
+                p50, rate = zip(*pairs, strict=True)
+                print(
+                    f"  {name:<20} p50 {median(p50):6.1f} ms   {median(rate):6.1f}/s   "
+                    f"to MLflow's: p50 {ratio(p50, peer[0])}, answers a second "
+                    f"{ratio(rate, peer[1])}",
+                    flush=True,
+                )
 
 
 def main():
@@ -120,6 +155,7 @@ def main():
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--resamplings", type=int, default=200)
+    parser.add_argument("--only", choices=["serve"])
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
@@ -131,8 +167,10 @@ def main():
         with serving(project, env):
             for words in (["train", "-p", "n_estimators=10"], ["promote"]):
                 subprocess.run([command, *words], env=env, check=True, capture_output=True)
-            print("answers of `serve`, medians; a second server without the log asked in turn")
-            cost_of_log(project, env, asked.rounds)
+            print(f"answers of three servers in turn, medians of {asked.rounds} rounds")
+            cost_of_answers(project, env, asked.rounds)
+            if asked.only:
+                return
             subprocess.run(
                 [python, HERE / "alarms.py", str(asked.resamplings)], env=env, check=True
             )

@@ -1,8 +1,12 @@
 """What a person sees in MLflow's own UI, in a real browser."""
 
+import json
 import shutil
+import urllib.request
+from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -21,12 +25,36 @@ def page():
         browser.close()
 
 
-def test_the_links_lead_to_the_run_its_pictures_and_the_version(
-    page, server, uv_project, pytestconfig, tmp_path
-):
+@pytest.fixture
+def picture(page, uv_project, pytestconfig):
+    """Return a function that takes a picture of `page`, or tells when README's shows another.
+
+    What the page is about is kept in the picture itself, so that both are always of one moment.
+    """
+    folder = pytestconfig.getoption("pictures")
+
+    def take(name, about):
+        about, file = json.dumps(about), Path(folder or ROOT / "docs").resolve() / f"{name}.png"
+        if folder:
+            page.screenshot(path=file)
+            uv_project.python(f"""
+from PIL import Image, PngImagePlugin
+text = PngImagePlugin.PngInfo()
+text.add_text("Description", {about!r})
+small = Image.open({str(file)!r}).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+small.save({str(file)!r}, optimize=True, pnginfo=text)""")
+        kept = uv_project.python(f"""
+from PIL import Image
+print(Image.open({str(file)!r}).text.get("Description"))""")
+        assert kept == about, f"{file} shows another page: take it again, with --pictures docs"
+        assert file.stat().st_size < 100_000
+
+    return take
+
+
+def test_the_links_lead_to_the_run_its_pictures_and_the_version(page, server, uv_project, picture):
     done = uv_project.run(uv_project.train)
     run, version = (line.split()[1] for line in done.stdout.splitlines()[-2:])
-    pictures = pytestconfig.getoption("pictures") or tmp_path
 
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/bash\necho "$1" > {tmp_path}/opened\n')
@@ -42,7 +70,11 @@ def test_the_links_lead_to_the_run_its_pictures_and_the_version(
         page.get_by_text(shown).first.wait_for()
     page.get_by_text("git", exact=True).first.wait_for()
     page.get_by_text("Model registry").wait_for()  # opens for models, not for language models
-    page.screenshot(path=f"{pictures}/run.png")
+    run_id = run.partition("/runs/")[2].partition("?")[0]
+    asked = f"{uv_project.uri}/api/2.0/mlflow/runs/get?run_id={run_id}"
+    logged = json.load(urllib.request.urlopen(asked))["run"]["data"]
+    params = {one["key"]: one["value"] for one in logged["params"]}
+    picture("run", [params, sorted(one["key"] for one in logged["metrics"])])
 
     page.goto(run.replace("?", "/artifacts?"))
     page.get_by_text("plots").first.click()

@@ -8,7 +8,8 @@ import shutil
 
 import pytest
 from conftest import HANG_SECONDS, wait_until
-from test_browser import page as page  # a fixture
+from test_browser import page as page  # fixtures
+from test_browser import picture as picture
 from test_life import Life, Serving, changed
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ class Clinic:
         return version, right / count
 
 
-def test_a_model_s_life(life, patients, page, pytestconfig, tmp_path):
+def test_a_model_s_life(life, patients, page, picture, tmp_path):
     labels = tmp_path / "labels.csv"
     first = life.train("n_estimators=20")
     assert "is the champion (before: none)" in life.done("promote")
@@ -101,7 +102,7 @@ def test_a_model_s_life(life, patients, page, pytestconfig, tmp_path):
 
     life.is_well()
     read_back(life, first, second, bad)
-    see(page, life, first, second, report, pytestconfig.getoption("pictures") or tmp_path)
+    see(page, life, first, second, report, picture)
 
 
 def read_back(life, first, second, bad):
@@ -137,15 +138,18 @@ print(json.dumps({{
     assert trail["live"][2] < trail["live"][1]
 
 
-def see(browser, life, first, second, report, pictures):
+def see(browser, life, first, second, report, picture):
     """See the trail in MLflow's UI."""
     browser.goto(report)
     inside = browser.frame_locator("iframe")
     inside.get_by_text(f"my-ml-project, version {first}: drift and decay").first.wait_for()
-    assert inside.locator("img").count() == 2
+    heights = "all => Promise.all(all.map(one => one.decode().then(() => one.naturalHeight)))"
+    drawn = inside.locator("img").evaluate_all(heights)
+    assert len(drawn) == 2
     if (chat := browser.get_by_role("button", name="Close")).count():  # it covers a third
         chat.first.click()
-    browser.screenshot(path=f"{pictures}/drift.png")
+    words = re.findall("[A-Za-z_]+", inside.locator("body").inner_text())
+    picture("drift", [drawn, sorted(set(words))])
 
     (above,) = life.ask("SELECT run_uuid FROM tags WHERE key = 'monitors' AND value = '1'")[0]
     view = "?workflowType=machine_learning"
