@@ -64,7 +64,7 @@ for call in {[*asked]}:
     try:
         eval(call)
         sentences.append("nothing was refused")
-    except config.Refused as error:
+    except config.UserError as error:
         sentences.append(str(error))
 print("\\n" + json.dumps(sentences))""")
         for said, sentence in zip(json.loads(told.splitlines()[-1]), asked.values(), strict=True):

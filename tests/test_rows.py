@@ -23,13 +23,13 @@ def test_a_value_is_taken_exactly_or_refused(uv_project):
     told = uv_project.python("""
 import numpy as np, pandas as pd
 from mlflow.types import ColSpec, Schema
-from my_ml_project.config import Refused
+from my_ml_project.config import UserError
 from my_ml_project.lifecycle.rows import fitting
 def told(kind, value, required=True):
     rows, inputs = pd.DataFrame({"x": [value]}), Schema([ColSpec(kind, "x", required=required)])
     try:
         print(repr(fitting(rows, inputs, "It")["x"].tolist()[0]))
-    except Refused as error:
+    except UserError as error:
         print(error)
 told("long", "9007199254740993")
 told("long", "9223372036854775808")
@@ -86,7 +86,7 @@ pq.write_table(pa.table([n, n], names=["n", "n"]), folder / "twice.parquet")
 for name in ("wrong.csv", "more.csv", "gap.parquet", "twice.parquet"):
     try:
         predict.predict(folder / name, folder / "out.csv")
-    except predict.Refused as error:
+    except predict.UserError as error:
         print(error)
 print((folder / "out.csv").exists())""").splitlines()
     told = [line for line in told if "Predicting" not in line and not line.startswith("Wrote")]
@@ -129,7 +129,7 @@ def told(challenger, champion):
     results = {alias: EvaluationResult(metrics, {}) for alias, metrics in both.items()}
     try:
         print(promote.missed(results))
-    except promote.Refused as error:
+    except promote.UserError as error:
         print(error)
 told({"mse": 2.5e9, "r2": 0.9}, {"mse": 2.5e9, "r2": 0.9})
 told({"mse": 2.4e9, "r2": 0.9}, {"mse": 2.5e9, "r2": 0.9})
@@ -154,7 +154,7 @@ nan = float("nan")
 reproduce.compare({"a": nan, "b": 1.0}, {"a": nan, "b": 1.0 + 1e-9})
 try:
     reproduce.compare({"a": nan, "b": 1.0}, {"b": 1.0})
-except reproduce.Refused as error:
+except reproduce.UserError as error:
     print(error)""").splitlines()
     assert told[0] == "['uv.lock: 10000 lines ... (- then, + now)']"
     assert "Reproduced, within 1e-06" in told

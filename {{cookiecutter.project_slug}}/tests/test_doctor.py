@@ -152,7 +152,8 @@ def test_a_folder_that_is_missing_is_made_in_the_project_only(project, tmp_path,
     disk = tmp_path / "disk"
     monkeypatch.setenv("PROJECT_BACKUP_DIR", str(disk))
     for named in (None, disk, disk / "file.tar.gz", project / "typo"):
-        with pytest.raises(config.Refused, match="There is no folder .* mount its disk or make it"):
+        told = "There is no folder .* mount its disk or make it"
+        with pytest.raises(config.UserError, match=told):
             backup.backup(named)
     assert not disk.exists() and not (project / "typo").exists()
     disk.mkdir()

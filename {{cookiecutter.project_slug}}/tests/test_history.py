@@ -2,7 +2,7 @@
 
 import pytest
 
-from {{ cookiecutter.__package }}.config import Refused
+from {{ cookiecutter.__package }}.config import UserError
 from {{ cookiecutter.__package }}.ops import backup, history
 
 
@@ -12,5 +12,5 @@ def test_a_backup_is_whole_and_a_cut_one_is_refused():
     assert backup.unpack(file, "Reading")["rows"] == history.rows(history.database())
 
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(Refused, match="no whole backup"):
+    with pytest.raises(UserError, match="no whole backup"):
         backup.unpack(file, "Reading")

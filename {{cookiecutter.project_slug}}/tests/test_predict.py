@@ -19,7 +19,7 @@ def source(tmp_path):
 
 def refused(target, source):
     """Return the sentence that refuses an output."""
-    with pytest.raises(config.Refused) as told:
+    with pytest.raises(config.UserError) as told:
         predict.check_output(target, source)
     return str(told.value)
 

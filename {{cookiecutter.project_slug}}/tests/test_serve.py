@@ -98,7 +98,7 @@ def test_only_this_machine_reaches_it_and_a_taken_port_is_named():
     with serve.listening(0) as listener:
         host, port = listener.getsockname()
         assert host == "127.0.0.1"
-        with pytest.raises(config.Refused, match=f"Port {port} is taken"):
+        with pytest.raises(config.UserError, match=f"Port {port} is taken"):
             serve.listening(port)
 
 

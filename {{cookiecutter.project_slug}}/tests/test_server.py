@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from {{ cookiecutter.__package }} import config
-from {{ cookiecutter.__package }}.config import Refused
+from {{ cookiecutter.__package }}.config import UserError
 from {{ cookiecutter.__package }}.ops import history, ownership, server, upgrade
 
 
@@ -28,7 +28,7 @@ def test_an_owner_whose_database_is_moved_or_replaced_is_displaced(place):
         assert history.displaced()
         place.touch()
         assert history.displaced()
-        with pytest.raises(Refused, match="that were moved, deleted or replaced: press Ctrl-C"):
+        with pytest.raises(UserError, match="that were moved, deleted or replaced: press Ctrl-C"):
             ownership.found()
         place.with_name("aside").replace(place)
         assert not history.displaced()
@@ -118,6 +118,6 @@ def test_only_a_first_start_is_said_to_be_the_longest(place, monkeypatch, first)
     place.parent.mkdir()
     if not first:
         place.touch()
-    with pytest.raises(Refused, match="No server within"), server.serving(1):
+    with pytest.raises(UserError, match="No server within"), server.serving(1):
         pass
     assert ("first start" in said[0]) == first

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from {{ cookiecutter.__package }} import cli, config
-from {{ cookiecutter.__package }}.config import Refused
+from {{ cookiecutter.__package }}.config import UserError
 from {{ cookiecutter.__package }}.ops import access, history, ownership
 
 
@@ -25,16 +25,16 @@ def write(monkeypatch):
 def test_a_wrong_port_is_mended_where_it_was_set(write, text):
     wrong = re.escape(f"MLFLOW_PORT is {text}, which is no port from 1024 to 65535")
     write("MLFLOW_PORT", text)
-    with pytest.raises(Refused, match=f"{wrong}: change MLFLOW_PORT in .*mlflow.env"):
+    with pytest.raises(UserError, match=f"{wrong}: change MLFLOW_PORT in .*mlflow.env"):
         config.port("MLFLOW_PORT")
     write("MLFLOW_PORT", text, shell=True)
-    with pytest.raises(Refused, match=f"{wrong}: unset MLFLOW_PORT in your shell"):
+    with pytest.raises(UserError, match=f"{wrong}: unset MLFLOW_PORT in your shell"):
         config.port("MLFLOW_PORT")
 
 
 def test_an_empty_variable_of_the_shell_is_no_missing_line(write):
     write("MLFLOW_PORT", "", shell=True)
-    with pytest.raises(Refused, match="MLFLOW_PORT is empty: unset MLFLOW_PORT in your shell"):
+    with pytest.raises(UserError, match="MLFLOW_PORT is empty: unset MLFLOW_PORT in your shell"):
         ownership.address()
 
 
@@ -49,7 +49,7 @@ def test_an_empty_variable_of_the_shell_is_no_missing_line(write):
 )
 def test_a_sentence_on_a_setting_names_the_shell_where_it_comes_from(write, name, value, use):
     write(name, value, shell=True)
-    with pytest.raises(Refused, match=f"unset .*{name}.* in your shell"):
+    with pytest.raises(UserError, match=f"unset .*{name}.* in your shell"):
         use()
 
 
@@ -57,15 +57,15 @@ def test_the_scoring_port_is_the_settings_and_not_the_server_s(write):
     write(cli.SERVE_PORT, "8999")
     assert cli.serving_port() == 8999
     write(cli.SERVE_PORT, "most")
-    with pytest.raises(Refused, match=f"{cli.SERVE_PORT} is most, which is no port"):
+    with pytest.raises(UserError, match=f"{cli.SERVE_PORT} is most, which is no port"):
         cli.serving_port()
     for name in (cli.SERVE_PORT, "MLFLOW_PORT"):
         write(name, "8999")
     both = f"{cli.SERVE_PORT} and MLFLOW_PORT are both 8999"
-    with pytest.raises(Refused, match=f"{both}: change {cli.SERVE_PORT} in "):
+    with pytest.raises(UserError, match=f"{both}: change {cli.SERVE_PORT} in "):
         cli.serving_port()
     write("MLFLOW_PORT", "8999", shell=True)
-    with pytest.raises(Refused, match=f"{both}: unset MLFLOW_PORT in your shell"):
+    with pytest.raises(UserError, match=f"{both}: unset MLFLOW_PORT in your shell"):
         cli.serving_port()
 
 
@@ -83,7 +83,7 @@ def test_the_origins_of_the_hosts_are_opened_with_them(write):
 @pytest.mark.parametrize("name", [access.HOSTS, access.ORIGINS])
 def test_not_every_web_page_is_let_in(write, name):
     write(name, "localhost,*")
-    with pytest.raises(Refused, match="lets any web page change the history"):
+    with pytest.raises(UserError, match="lets any web page change the history"):
         access.refuse_exposure()
 
 
@@ -116,7 +116,7 @@ OTHERS = (
 @pytest.mark.parametrize("name", OPENING)
 def test_what_opens_the_server_is_no_business_of_a_shell(write, name):
     write(name, OPENING[name], shell=True)
-    with pytest.raises(Refused, match=f"Your shell sets {name}, which can open the history"):
+    with pytest.raises(UserError, match=f"Your shell sets {name}, which can open the history"):
         access.refuse_exposure()
 
 

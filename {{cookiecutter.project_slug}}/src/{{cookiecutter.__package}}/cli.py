@@ -102,12 +102,12 @@ def serve(
 
 
 def serving_port() -> int:
-    """Return the port of `serve` in the settings; raise `Refused` when it is the server's."""
+    """Return the port of `serve` in the settings; raise `UserError` when it is the server's."""
     port = config.port(SERVE_PORT)
     if port != config.port("MLFLOW_PORT"):
         return port
     name = "MLFLOW_PORT" if config.set_by_shell("MLFLOW_PORT") else SERVE_PORT
-    raise config.Refused(f"{SERVE_PORT} and MLFLOW_PORT are both {port}: {config.mend(name)}.")
+    raise config.UserError(f"{SERVE_PORT} and MLFLOW_PORT are both {port}: {config.mend(name)}.")
 
 
 @app.command()
@@ -157,7 +157,7 @@ def backup(
 def restore(file: Annotated[Path, typer.Argument(help="What backup wrote.")]) -> None:
     """Put a backup in the place of the history, which is kept beside it."""
     if sentence := ownership.in_use():
-        raise config.Refused(sentence)
+        raise config.UserError(sentence)
     backups.restore(file)
 
 

@@ -17,7 +17,7 @@ LOGGED_FILES = "logged_files"  # tag of a run or a model: how many files it has 
 VIEW = "?workflowType=machine_learning"  # else MLflow's pages open as for language models
 
 
-class Refused(Exception):
+class UserError(Exception):
     """What cannot be done, in one sentence that says why and what to do."""
 
 
@@ -43,16 +43,16 @@ def setting(name: str) -> str:
     if value := os.environ.get(name):
         return value
     if set_by_shell(name):
-        raise Refused(f"{name} is empty: {mend(name)}.")
-    raise Refused(f"There is no {name} in {SETTINGS}: restore the template's default.")
+        raise UserError(f"{name} is empty: {mend(name)}.")
+    raise UserError(f"There is no {name} in {SETTINGS}: restore the template's default.")
 
 
 def port(name: str) -> int:
-    """Return the port that the setting `name` holds; raise `Refused` when it holds none."""
+    """Return the port that the setting `name` holds; raise `UserError` when it holds none."""
     text = setting(name)
     if text.isascii() and text.isdecimal() and 1024 <= int(text) <= 65535:
         return int(text)
-    raise Refused(f"{name} is {text}, which is no port from 1024 to 65535: {mend(name)}.")
+    raise UserError(f"{name} is {text}, which is no port from 1024 to 65535: {mend(name)}.")
 
 
 def set_by_shell(name: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from ..config import EXPERIMENT, MODEL, VIEW, Refused
+from ..config import EXPERIMENT, MODEL, VIEW, UserError
 from ..data import TARGET
 from ..model import PRIMARY, TASK, measure
 from ..ops import ownership
@@ -36,14 +36,14 @@ def monitor(source: Path | None = None, labels: Path | None = None, retrain: boo
     About the newest rows that the champion has served, or the rows of the file `source`. `labels`
     has the target and the `id` of each prediction, and `row`, from 0, for requests of several.
     With `retrain`, drift or decay trains on the labelled rows and puts the result before the gate.
-    Raises `Refused` when there is nothing, or too little, to compare.
+    Raises `UserError` when there is nothing, or too little, to compare.
     """
     uri = ownership.connect()
     hush()
     mlflow.set_experiment(EXPERIMENT)
     champion = version_of("champion")
     if not champion:
-        raise Refused("There is no champion to monitor: promote a version first.")
+        raise UserError("There is no champion to monitor: promote a version first.")
     watched = watch(champion, source, labels)
     lessons = lessons_of(watched) if retrain else None
     old = answered(watched.model, watched.reference.drop(columns=TARGET))
@@ -84,7 +84,7 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
         rows, index = served(version, known)
     X = last_of_each(fitting(rows, inputs, source or "The log").set_axis(index))
     if len(X) < FEWEST:
-        raise Refused(
+        raise UserError(
             f"{source or 'The log'} has {len(X)} rows for the champion, version "
             f"{version.version}: at least {FEWEST} are needed to say something."
         )
@@ -99,7 +99,7 @@ def reference_of(version) -> pd.DataFrame:
     try:
         rows = mlflow.load_table(REFERENCE, run_ids=[version.run_id])
     except mlflow.MlflowException as error:
-        raise Refused(
+        raise UserError(
             f"The champion, version {version.version}, has no reference to compare with: "
             "train one with this project's train, and promote it."
         ) from error
@@ -116,10 +116,10 @@ def matched(
     if "row" in X.index.names and not known.index.get_level_values("row").any():
         same = X.index.get_level_values("id").isin(known.index.get_level_values("id"))
         if X[same].index.get_level_values("row").any():
-            raise Refused(f"{labels} needs a column row, from 0: a request had several rows.")
+            raise UserError(f"{labels} needs a column row, from 0: a request had several rows.")
     if len(found) < FEWEST:
         ids = f"that of {source}" if source else "the header x-prediction-id of each answer"
-        raise Refused(
+        raise UserError(
             f"{labels} labels {len(found)} of the rows: at least {FEWEST} are needed. Its `id` is "
             f"{ids}."
         )
@@ -144,7 +144,7 @@ def served(version, labels: pd.Series | None) -> tuple[pd.DataFrame, pd.MultiInd
             rows += found[::-1]
             wanted.discard(record["id"])
     if not rows:
-        raise Refused(
+        raise UserError(
             f"The champion, version {version.version}, has served nothing yet: ask `serve`, or "
             "name a file."
         )
@@ -154,7 +154,7 @@ def served(version, labels: pd.Series | None) -> tuple[pd.DataFrame, pd.MultiInd
 def keys(rows: pd.DataFrame) -> pd.MultiIndex:
     """Return the id of each row's prediction, and its row in the request."""
     if "id" not in rows:
-        raise Refused("Labels are joined by id: both files need a column id.")
+        raise UserError("Labels are joined by id: both files need a column id.")
     ids = rows["id"].astype(str).str.strip()
     places = pd.to_numeric(rows["row"], errors="coerce") if "row" in rows else [0] * len(rows)
     return pd.MultiIndex.from_arrays([ids, places], names=["id", "row"])
@@ -169,7 +169,7 @@ def labels_of(labels: Path, reference: pd.DataFrame) -> pd.Series:
     """Return the labels of a file, by the id and the row of their predictions."""
     rows = read(labels)
     if lacking := sorted({"id", TARGET} - {*rows}):
-        raise Refused(f"{labels} lacks the column {' and '.join(lacking)}.")
+        raise UserError(f"{labels} lacks the column {' and '.join(lacking)}.")
     known = targets(rows, reference, labels)
     return last_of_each(known.set_axis(keys(rows).take(known.index)))
 
@@ -259,7 +259,7 @@ def lessons_of(watched: Watched) -> pd.DataFrame:
     kinds = watched.reference.dtypes[[*watched.labelled]]
     rows = watched.labelled.astype(kinds).drop_duplicates().reset_index(drop=True)
     if len(rows) < TO_TRAIN:
-        raise Refused(
+        raise UserError(
             f"--retrain learns from labels: there are {len(rows)} different rows with one, and at "
             f"least {TO_TRAIN} are needed. Name them with --labels FILE."
         )

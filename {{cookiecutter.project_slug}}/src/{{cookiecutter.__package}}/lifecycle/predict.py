@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from ..config import MODEL, ROOT, Refused, setting
+from ..config import MODEL, ROOT, UserError, setting
 from ..ops import ownership
 from .registry import version_of
 from .rows import chunks, ending, fitting, scored
@@ -24,7 +24,7 @@ def predict(source: Path, target: Path) -> None:
     """Write the rows of `source` with the champion's predictions to `target`.
 
     Columns that the model does not know pass through. `target` appears whole or not at all.
-    Raises `Refused` when a file's ending, a column or a value does not fit, naming it.
+    Raises `UserError` when a file's ending, a column or a value does not fit, naming it.
     """
     kinds = ending(source), ending(target)
     check_output(target, source)
@@ -32,7 +32,7 @@ def predict(source: Path, target: Path) -> None:
     import mlflow
 
     if not (version := version_of("champion")):
-        raise Refused("There is no champion to predict with: promote a version first.")
+        raise UserError("There is no champion to predict with: promote a version first.")
     place = f"models:/{MODEL}/{version.version}"
     model = mlflow.sklearn.load_model(place)
     signature = mlflow.models.get_model_info(place).signature
@@ -41,7 +41,7 @@ def predict(source: Path, target: Path) -> None:
     with writing(target) as write, typer.progressbar(length=size, label="Predicting") as bar:
         for rows, done in chunks(source):
             if taken := [name for name in ADDED if name in rows]:
-                raise Refused(f"{source} has a column {taken[0]}, as the output will: rename it.")
+                raise UserError(f"{source} has a column {taken[0]}, as the output will: rename it.")
             X = fitting(rows, signature.inputs, source)
             answers = scored(model, X)
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -58,14 +58,14 @@ def check_output(target: Path, source: Path) -> None:
     """Refuse an output that is the input, a folder, in no folder, or in the history."""
     place = Path(os.path.realpath(target))
     if place.exists() and source.exists() and place.samefile(source):  # also by a hard link
-        raise Refused(f"{target} is the input: name another file for the output.")
+        raise UserError(f"{target} is the input: name another file for the output.")
     if place.is_dir():
-        raise Refused(f"{target} is a folder: name a file for the output.")
+        raise UserError(f"{target} is a folder: name a file for the output.")
     if not place.parent.is_dir():
-        raise Refused(f"There is no folder {place.parent}: make it, or name another output.")
+        raise UserError(f"There is no folder {place.parent}: make it, or name another output.")
     artifacts = setting("MLFLOW_ARTIFACTS_DESTINATION")
     if "://" not in artifacts and place.is_relative_to(os.path.realpath(ROOT / artifacts)):
-        raise Refused(f"{target} is inside the history: name an output outside of it.")
+        raise UserError(f"{target} is inside the history: name an output outside of it.")
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def writing(target: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
 
                 yield write
             if not part.exists():
-                raise Refused("There are no rows to predict.")
+                raise UserError("There are no rows to predict.")
             part.replace(target)
     except OSError as error:
-        raise Refused(f"{target} cannot be written: {error}.") from error
+        raise UserError(f"{target} cannot be written: {error}.") from error

@@ -9,7 +9,7 @@ from itertools import product
 
 import pandas as pd
 
-from ..config import EXPERIMENT, MODEL, VIEW, Refused
+from ..config import EXPERIMENT, MODEL, VIEW, UserError
 from ..data import TARGET, load, split
 from ..model import PRIMARY, TASK, THRESHOLDS, measure
 from ..ops import ownership
@@ -26,7 +26,7 @@ def promote(frame: pd.DataFrame | None = None, unopposed: bool = False) -> None:
 
     Both are judged on the same held-out rows of `frame` (of `load`, when there is none), which
     neither was trained on; with `unopposed` a champion that cannot take them is left out.
-    Raises `Refused` when the challenger misses a threshold or is no better.
+    Raises `UserError` when the challenger misses a threshold or is no better.
     """
     uri = ownership.connect()
     import mlflow
@@ -35,9 +35,9 @@ def promote(frame: pd.DataFrame | None = None, unopposed: bool = False) -> None:
     frame = load() if frame is None else frame
     challenger, champion = version_of("challenger"), version_of("champion")
     if not challenger:
-        raise Refused("There is no challenger yet: train one first.")
+        raise UserError("There is no challenger yet: train one first.")
     if champion and champion.version == challenger.version:
-        raise Refused(f"Version {champion.version} is the champion already.")
+        raise UserError(f"Version {champion.version} is the champion already.")
     versions, rows = {"challenger": challenger}, unseen("challenger", challenger, frame)
     if champion and (common := shared(champion, frame, unopposed)) is not None:
         versions["champion"], rows = champion, common
@@ -51,7 +51,7 @@ def promote(frame: pd.DataFrame | None = None, unopposed: bool = False) -> None:
     print(table(results, reasons).to_string())
     if reasons:
         told = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
-        raise Refused(f"The challenger is refused, the champion stays: {told}.")
+        raise UserError(f"The challenger is refused, the champion stays: {told}.")
     crown(challenger, champion, results, run.info.run_id)
 
 
@@ -67,7 +67,7 @@ def unseen(alias: str, version, frame: pd.DataFrame) -> pd.DataFrame:
         place = f"runs:/{version.run_id}/data/training_rows.txt"
         trained = Counter(mlflow.artifacts.load_text(place).split())
     except mlflow.MlflowException as error:
-        raise Refused(
+        raise UserError(
             f"The {alias}, version {version.version}, has no record of its training rows, so it "
             "cannot be judged: train one with this project's train."
         ) from error
@@ -77,12 +77,12 @@ def unseen(alias: str, version, frame: pd.DataFrame) -> pd.DataFrame:
     fresh = [trained[row] + held[row] <= whole[row] or not trained[row] for row in hashes]
     leaked = len(held_out) - sum(fresh)
     if leaked and alias == "challenger":
-        raise Refused(
+        raise UserError(
             f"{leaked} of the {len(held_out)} held-out rows were among the training rows of the "
             f"challenger, version {version.version}: no verdict. Does split() keep them apart?"
         )
     if leaked and sum(fresh) < FEWEST:
-        raise Refused(
+        raise UserError(
             f"The champion, version {version.version}, was trained on {leaked} of the "
             f"{len(held_out)} held-out rows, which leaves too few to compare: get new rows."
         )
@@ -102,14 +102,14 @@ def shared(champion, frame: pd.DataFrame, unopposed: bool) -> pd.DataFrame | Non
     lacking = set(model.signature.inputs.input_names() if model.signature else []) - {*frame}
     try:
         if lacking:
-            raise Refused(
+            raise UserError(
                 f"The champion, version {champion.version}, needs columns that your data lacks: "
                 f"{', '.join(sorted(lacking)[:5])}."
             )
         return unseen("champion", champion, frame)
-    except Refused as reason:
+    except UserError as reason:
         if not unopposed:
-            raise Refused(
+            raise UserError(
                 f"{reason} To judge the challenger by its thresholds alone: promote --unopposed."
             ) from reason
         print(f"Unopposed: {reason}")
@@ -146,7 +146,7 @@ def missed(results: dict) -> dict[str, str]:
     name, direction = PRIMARY
     for alias, metric in product(results, [name, *THRESHOLDS]):
         if not math.isfinite(results[alias].metrics.get(metric, math.nan)):
-            raise Refused(f"The {alias} has no {metric}: does measure() in model.py return it?")
+            raise UserError(f"The {alias} has no {metric}: does measure() in model.py return it?")
     for metric in dict.fromkeys([name, *THRESHOLDS]):
         sign, threshold = THRESHOLDS.get(metric, (None, None))
         greater = sign == ">=" if sign else direction == "maximize"
@@ -184,10 +184,10 @@ def rollback() -> None:
 
     client, champion = mlflow.MlflowClient(), version_of("champion")
     if not champion:
-        raise Refused("There is no champion to take back.")
+        raise UserError("There is no champion to take back.")
     *before, _ = recorded(client, champion)
     if not before:
-        raise Refused(f"There was no champion before version {champion.version}: it stays.")
+        raise UserError(f"There was no champion before version {champion.version}: it stays.")
     client.set_registered_model_alias(MODEL, "champion", before[-1])
     client.set_registered_model_tag(MODEL, LINE, json.dumps(before))
     by = f"{getpass.getuser()}, {datetime.now().astimezone().isoformat(timespec='seconds')}"

@@ -15,7 +15,7 @@ from subprocess import CalledProcessError
 
 import psutil
 
-from ..config import LOGGED_FILES, ROOT, SETTINGS, Refused
+from ..config import LOGGED_FILES, ROOT, SETTINGS, UserError
 from ..ops.shell import git
 
 
@@ -161,7 +161,7 @@ def parameters(run) -> tuple[dict, int]:
     """Return the parameters and the seed of a run that `train` made; refuse another one."""
     params = {name: literal(value) for name, value in run.data.params.items()}
     if "seed" not in params or "process" not in run.data.tags:
-        raise Refused(f"Run {run.info.run_id} was not made by train: there is nothing to do again.")
+        raise UserError(f"Run {run.info.run_id} was not made by train: name one that was.")
     return params, params.pop("seed")
 
 

@@ -7,7 +7,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient, MlflowException, artifacts
 
-from ..config import EXPERIMENT, Refused
+from ..config import EXPERIMENT, UserError
 from .provenance import origin, parameters, run_tags
 from .train import ROWS, train
 
@@ -17,14 +17,14 @@ TOLERANCE = 1e-6  # relative; a metric of the same code, data and seed is the sa
 def reproduce(run_id: str) -> None:
     """Train with the parameters and seed of a run, compare the metrics, and link the two runs.
 
-    Prints what differs between then and now first. Raises `Refused` when the run is unknown, was
+    Prints what differs between then and now first. Raises `UserError` when the run is unknown, was
     not made by `train`, or its metrics do not come back.
     """
     client = MlflowClient()
     try:
         then = client.get_run(run_id)
     except MlflowException as error:
-        raise Refused(f"There is no run {run_id} in this history.") from error
+        raise UserError(f"There is no run {run_id} in this history.") from error
     params, seed = parameters(then)
     for line in differences(then):
         print(line)
@@ -78,7 +78,7 @@ def datasets(run) -> set[tuple[str, str]]:
 
 
 def compare(then: dict[str, float], now: dict[str, float]) -> None:
-    """Print the metrics of two runs; raise `Refused` when they differ by more than `TOLERANCE`."""
+    """Print the metrics of two runs; raise `UserError` if they differ by more than `TOLERANCE`."""
     differ = []
     for name in sorted(then.keys() | now.keys()):
         old, new = then.get(name, math.nan), now.get(name, math.nan)
@@ -87,5 +87,5 @@ def compare(then: dict[str, float], now: dict[str, float]) -> None:
         differ += [] if same else [name]
         print(f"{name:<24} {old} then, {new} now{'' if same else '  differs'}")
     if differ:
-        raise Refused(f"Not reproduced: {', '.join(differ)} differ by more than {TOLERANCE:g}.")
+        raise UserError(f"Not reproduced: {', '.join(differ)} differ by more than {TOLERANCE:g}.")
     print(f"Reproduced, within {TOLERANCE:g}")

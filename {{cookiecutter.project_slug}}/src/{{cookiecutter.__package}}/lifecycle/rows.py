@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..config import Refused
+from ..config import UserError
 
 ROWS = 50_000  # of a chunk
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # as numbers are left out in CSV
@@ -28,7 +28,7 @@ def ending(file: Path) -> str:
     """Return the ending of a file's name, in small letters; refuse all but .csv and .parquet."""
     if (found := file.suffix.lower()) in (".csv", ".parquet"):
         return found
-    raise Refused(f"{file} ends neither in .csv nor in .parquet.")
+    raise UserError(f"{file} ends neither in .csv nor in .parquet.")
 
 
 def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
@@ -39,7 +39,7 @@ def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
     """
     kind = ending(source)
     if not source.is_file():
-        raise Refused(f"There is no file {source}.")
+        raise UserError(f"There is no file {source}.")
     try:
         if kind == ".parquet":
             file = pq.ParquetFile(source, pre_buffer=False)  # else the whole file stays in memory
@@ -61,16 +61,16 @@ def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
                         raise ValueError("its rows have more fields than its header has names")
                     yield rows, raw.tell() / source.stat().st_size
     except (OSError, pa.ArrowException, ValueError) as error:  # pandas' own are ValueErrors
-        raise Refused(f"{source} cannot be read: {error}") from error
+        raise UserError(f"{source} cannot be read: {error}") from error
 
 
 def fitting(rows: pd.DataFrame, inputs, source: Path | str) -> pd.DataFrame:
     """Return the columns that the model takes, in its types; the index of `rows` counts from 0.
 
-    Raises `Refused` with the columns that lack or do not fit, and the rows where they do not.
+    Raises `UserError` with the columns that lack or do not fit, and the rows where they do not.
     """
     if missing := [name for name in inputs.input_names() if name not in rows]:
-        raise Refused(
+        raise UserError(
             f"{source} lacks the columns {', '.join(missing)}, which the model needs; it has "
             f"{', '.join(map(str, rows.columns[:5]))}{', ...' if len(rows.columns) > 5 else '.'}"
         )
@@ -92,7 +92,7 @@ def fitted(values: pd.Series, spec, source: Path | str) -> pd.Series:
     wrong = found.isna().to_numpy(bool) & (given | (dtype[:3] in ("int", "boo")))
     if wrong.any():
         where = [str(row + 1) for row in values.index[wrong][:3]]
-        raise Refused(
+        raise UserError(
             f"{source}: {spec.name} {what} in {wrong.sum()} rows, as in row {', '.join(where)} "
             f"({values[wrong].tolist()[0]!r})."
         )
@@ -120,7 +120,7 @@ def parsed(values: pd.Series, dtype: np.dtype) -> pd.Series:
 def scored(model, X: pd.DataFrame) -> dict:
     """Return what `model` says of rows: prediction, and probability where it knows one.
 
-    Raises `Refused` when it takes them not, with the rows that lack a value, as `X.index` counts.
+    Raises `UserError` when it takes them not, with the rows that lack a value, as `X.index` counts.
     """
     try:
         answers = {"prediction": model.predict(X)}
@@ -134,7 +134,7 @@ def scored(model, X: pd.DataFrame) -> dict:
         ]
         told = "; ".join([str(error).splitlines()[0], *gaps[:5]])
         rows = f"rows {X.index[0] + 1} to {X.index[-1] + 1}"
-        raise Refused(f"The model refuses {rows}: {told}") from error
+        raise UserError(f"The model refuses {rows}: {told}") from error
     return answers
 
 

@@ -30,7 +30,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from ..config import MODEL, Refused
+from ..config import MODEL, UserError
 from .registry import version_of
 from .requests import prediction_log, rows_of, text_of
 from .rows import fitting, scored
@@ -57,7 +57,7 @@ class Champion:
 
     def __init__(self) -> None:
         if not (version := version_of("champion")):
-            raise Refused("There is no champion to serve: promote a version first.")
+            raise UserError("There is no champion to serve: promote a version first.")
         self.now = load(version.version)
         self.troubles: dict[str, str] = {}
 
@@ -189,7 +189,7 @@ def explanation(model: PyFuncModel, kind: str, body: bytes) -> str | None:
         try:
             X = fitting(rows, model.metadata.signature.inputs, "The request")
             scored(model.get_raw_model(), X)
-        except Refused as error:
+        except UserError as error:
             return str(error)
     return None
 
@@ -197,12 +197,12 @@ def explanation(model: PyFuncModel, kind: str, body: bytes) -> str | None:
 def listening(port: int) -> socket.socket:
     """Return a socket that listens at `port`, which only this machine reaches.
 
-    Raises `Refused` when the port is not free.
+    Raises `UserError` when the port is not free.
     """
     try:
         found = socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        raise Refused(f"Port {port} is taken, or closed to you: use another --port.") from error
+        raise UserError(f"Port {port} is taken, or closed to you: use another --port.") from error
     # asyncio turns TCP_NODELAY on only where the socket names its protocol, which `create_server`
     # does not do; without it each answer comes 40 ms late.
     return socket.socket(found.family, found.type, socket.IPPROTO_TCP, found.detach())

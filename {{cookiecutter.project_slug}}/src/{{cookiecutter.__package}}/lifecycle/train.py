@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pandas as pd
 
-from ..config import EXPERIMENT, MODEL, VIEW, Refused
+from ..config import EXPERIMENT, MODEL, VIEW, UserError
 from ..data import TARGET, load, split
 from ..model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from ..ops import ownership
@@ -23,7 +23,7 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
 
     `changes` are parameters by name; `seed` sets NumPy's and Python's generators, which
     scikit-learn follows; a `frame` replaces the rows of `load`, and is kept with the run.
-    Returns the run's id. Raises `Refused` when no server runs or a parameter does not fit.
+    Returns the run's id. Raises `UserError` when no server runs or a parameter does not fit.
     """
     uri = ownership.connect()
     import mlflow  # late: it takes seconds, which a missing server need not cost
@@ -60,7 +60,7 @@ def fit(params: dict, seed: int, rows: pd.DataFrame, changes: dict | None):
         return build(**params).fit(rows.drop(columns=TARGET), rows[TARGET])
     except (TypeError, ValueError) as error:
         if changes:
-            raise Refused(f"The model cannot be fitted with {changes}: {error}") from error
+            raise UserError(f"The model cannot be fitted with {changes}: {error}") from error
         raise
 
 
@@ -99,7 +99,7 @@ def log_model(model, params: dict, X: pd.DataFrame):
 
     unknown = set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - set(TRUSTED_TYPES)
     if unknown:
-        raise Refused(
+        raise UserError(
             f"The model holds types that skops does not know: {', '.join(sorted(unknown))}. "
             "Read what they are, then add them to TRUSTED_TYPES in model.py."
         )
@@ -113,6 +113,8 @@ def log_model(model, params: dict, X: pd.DataFrame):
         skops_trusted_types=TRUSTED_TYPES,
     )
     if not (logged.signature and logged.signature.inputs):
-        raise Refused("MLflow cannot describe the columns: let data.py make nullable ones float64.")
+        raise UserError(
+            "MLflow cannot describe the columns: in data.py make nullable ones float64."
+        )
     mlflow.pyfunc.load_model(logged.model_uri).predict(X.head(5))
     return logged

@@ -4,7 +4,7 @@ import os
 import re
 
 from .. import config
-from ..config import SETTINGS, Refused, mend, set_by_shell, setting
+from ..config import SETTINGS, UserError, mend, set_by_shell, setting
 from .ownership import EVERYWHERE, LOOPBACK
 
 HOSTS, ORIGINS = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
@@ -33,18 +33,18 @@ def refuse_exposure() -> None:
     """Say what it means to listen to the network; refuse it where nobody decided it."""
     host, allowed = setting("MLFLOW_HOST"), setting(HOSTS)
     if named := opening():
-        raise Refused(
+        raise UserError(
             f"Your shell sets {named[0]}, which can open the history to others: unset it, or "
             f"write it into {SETTINGS} to allow that."
         )
     everybody = [name for name in (HOSTS, ORIGINS) if "*" in names(os.environ.get(name, ""))]
     if everybody := everybody + [UNGUARDED] * (not guarded()):
         name, value = everybody[0], os.environ[everybody[0]]
-        raise Refused(f"{name}={value} lets any web page change the history: {mend(name)}.")
+        raise UserError(f"{name}={value} lets any web page change the history: {mend(name)}.")
     if host in LOOPBACK:
         return
     if host != EVERYWHERE and host not in names(allowed):
-        raise Refused(f"Add {host},{host}:* to {HOSTS} in {SETTINGS}.")
+        raise UserError(f"Add {host},{host}:* to {HOSTS} in {SETTINGS}.")
     print(
         f"MLFLOW_HOST is {host}: there is no login, so whoever reaches this machine can read, "
         "change and delete every run and model.\nThe server answers to these names only "

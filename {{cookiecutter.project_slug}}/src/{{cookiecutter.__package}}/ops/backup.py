@@ -16,7 +16,7 @@ from typing import IO
 
 import typer
 
-from ..config import MODEL, ROOT, Refused
+from ..config import MODEL, ROOT, UserError
 from .history import (
     DAMAGE,
     DATABASE,
@@ -42,15 +42,15 @@ def backup(target: Path | None = None) -> Path:
     """Write the whole history, as it is now, into one verified file, and return its path.
 
     `target` is a new file, or a folder for one. A server may run and writers write meanwhile.
-    Raises `Refused` when there is no sound history, or the file cannot be written.
+    Raises `UserError` when there is no sound history, or the file cannot be written.
     """
     if not database().is_file():
-        raise Refused(f"There is no history to back up: {database()} does not exist.")
+        raise UserError(f"There is no history to back up: {database()} does not exist.")
     if target is None and (sentence := renamed_setting()):
         print(f"{sentence}: rename it where it is set.")
     target = place_for_backup(target)
     if target.exists() or target.is_relative_to(artifacts()):
-        raise Refused(f"{target} exists already, or lies in the artifacts: name another file.")
+        raise UserError(f"{target} exists already, or lies in the artifacts: name another file.")
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:
             part = Path(folder, "part")
@@ -62,7 +62,7 @@ def backup(target: Path | None = None) -> Path:
             with ELSEWHERE.open("a", encoding="utf-8") as places:
                 places.write(f"{target}\n")
     except OSError as error:
-        raise Refused(f"The backup {target} cannot be written: {error}.") from error
+        raise UserError(f"The backup {target} cannot be written: {error}.") from error
     runs, files = manifest["rows"]["runs"], len(manifest["files"])
     print(f"Backup   {target}")
     print(f"Holds    {runs} runs, {files} files, {target.stat().st_size / 1e6:.1f} MB, verified")
@@ -82,9 +82,9 @@ def place_for_backup(named: Path | None) -> Path:
         if named is None and folder.is_relative_to(ROOT):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise Refused(f"The folder {folder} cannot be made: {error}.") from error
+        raise UserError(f"The folder {folder} cannot be made: {error}.") from error
     if not folder.is_dir():
-        raise Refused(
+        raise UserError(
             f"There is no folder {folder}: mount its disk or make it, then try again. (The name of "
             "a file ends in .tar.gz.)"
         )
@@ -157,7 +157,7 @@ def unpack(file: Path, label: str, into: dict[str, Path] | None = None) -> dict:
     """Read a backup, prove that each byte is as it was written, and return its manifest.
 
     Its database and its artifacts are written to the paths that `into` has for them.
-    Raises `Refused` when the file is damaged, or no backup made by this command.
+    Raises `UserError` when the file is damaged, or no backup made by this command.
     """
     sums, manifest = {}, {}
     try:
@@ -183,7 +183,7 @@ def unpack(file: Path, label: str, into: dict[str, Path] | None = None) -> dict:
             raise ValueError(f"it is one of {manifest['project']}, not of {MODEL}")
         _ = manifest["schema"], manifest["created"], manifest["rows"]["runs"]
     except (*DAMAGE, LookupError, TypeError, ValueError) as error:
-        raise Refused(f"{file} is no whole backup of a history: {error}.") from error
+        raise UserError(f"{file} is no whole backup of a history: {error}.") from error
     return manifest
 
 
@@ -200,11 +200,11 @@ def place_of(member: tarfile.TarInfo) -> tuple[str, ...]:
 def restore(file: Path) -> None:
     """Put a backup in the place of the history, which is kept beside it in a folder of its own.
 
-    Raises `Refused`, with the history untouched, when the file is damaged, foreign or newer, or
+    Raises `UserError`, with the history untouched, when the file is damaged, foreign or newer, or
     when the history is in use.
     """
     if not file.is_file():
-        raise Refused(f"There is no backup {file}.")
+        raise UserError(f"There is no backup {file}.")
     into = {DATABASE: database().resolve(), "artifacts": artifacts().resolve()}
     staged = {name: place.parent / "restoring" / place.name for name, place in into.items()}
     with owning("a restore", seconds=2):
@@ -212,15 +212,15 @@ def restore(file: Path) -> None:
             clear(staged)  # of a restore that was cut off
             manifest = unpack(file, "Verifying", staged)
             if (reached := schema(staged[DATABASE])) not in migrations():
-                raise Refused(newer(file, reached))
+                raise UserError(newer(file, reached))
             if rows(staged[DATABASE]) != manifest["rows"]:
-                raise Refused(f"{file} is no whole backup of a history: its rows do not fit.")
+                raise UserError(f"{file} is no whole backup of a history: its rows do not fit.")
             staged["artifacts"].mkdir(exist_ok=True)
             before = runs_of(into[DATABASE])
             kept = swap(into, staged)
             keep_private()
         except OSError as error:
-            raise Refused(f"{file} cannot be restored, all is as it was: {error}.") from error
+            raise UserError(f"{file} cannot be restored, all is as it was: {error}.") from error
         finally:
             clear(staged)
     print(f"Restored {database().parent}: {manifest['rows']['runs']} runs of {manifest['created']}")

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import psutil
 
-from ..config import Refused
+from ..config import UserError
 from . import ownership
 from .check_history import backups, experiments, files, store, strays, unfinished
 from .check_project import disk, environment, ignored, place, serving, settings
 
-FAILURES = (Refused, sqlite3.Error, psutil.Error, OSError, LookupError, ValueError)
+FAILURES = (UserError, sqlite3.Error, psutil.Error, OSError, LookupError, ValueError)
 
 
 class Finding(NamedTuple):
@@ -51,7 +51,7 @@ def table(findings: list[Finding]) -> str:
 def close_run(run_id: str) -> None:
     """Give a run whose process is gone the status KILLED; refuse one that is not cut off."""
     if not any(f"run {run_id} " in finding[1] for finding in unfinished()):
-        raise Refused(f"{run_id} is no run of this history that was cut off.")
+        raise UserError(f"{run_id} is no run of this history that was cut off.")
     ownership.connect()
     from mlflow import MlflowClient
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..config import MODEL, ROOT, Refused, mend, setting
+from ..config import MODEL, ROOT, UserError, mend, setting
 from .shell import command, quoted
 
 DATABASE, MANIFEST = "mlflow.db", "manifest.json"  # in a backup, beside artifacts/
@@ -42,7 +42,7 @@ def artifacts() -> Path:
     place = setting("MLFLOW_ARTIFACTS_DESTINATION")
     if "://" in place:
         name = "MLFLOW_ARTIFACTS_DESTINATION"
-        raise Refused(f"{name} is {place}, not the path of a folder: {mend(name)}.")
+        raise UserError(f"{name} is {place}, not the path of a folder: {mend(name)}.")
     return ROOT / place
 
 
@@ -51,7 +51,7 @@ def database(beside: str = "") -> Path:
     place = setting("MLFLOW_BACKEND_STORE_URI")
     if not place.startswith("sqlite:///"):
         name = "MLFLOW_BACKEND_STORE_URI"
-        raise Refused(f"{name} names no file, as sqlite:///FILE does: {mend(name)}.")
+        raise UserError(f"{name} names no file, as sqlite:///FILE does: {mend(name)}.")
     return ROOT / (place.removeprefix("sqlite:///") + beside)
 
 
@@ -63,7 +63,7 @@ def owning(what: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
     """Own the history while the block runs: nobody else serves, upgrades or restores it.
 
     The operating system frees the lock when this process ends, in whatever way.
-    Raises `Refused` when another process owns the history for longer than `seconds`.
+    Raises `UserError` when another process owns the history for longer than `seconds`.
     """
     lock, note = FileLock(database(".lock")), database(".owner")
     try:
@@ -72,9 +72,9 @@ def owning(what: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
         note.write_text(f"{what} (process {os.getpid()})", "utf-8")
     except Timeout:
         remedy = "wait for it, or press Ctrl-C in its terminal"
-        raise Refused(f"{database()} is in use by {owner()}: {remedy}.") from None
+        raise UserError(f"{database()} is in use by {owner()}: {remedy}.") from None
     except OSError as error:
-        raise Refused(f"The history cannot be written to: {error}.") from error
+        raise UserError(f"The history cannot be written to: {error}.") from error
     try:
         yield
     finally:
@@ -144,11 +144,11 @@ def migrations() -> dict[str, str]:
 def steps_behind(file: Path) -> int:
     """Return how many migrations a database lacks.
 
-    Raises `Refused` when it was written by a newer MLflow, or cannot be read.
+    Raises `UserError` when it was written by a newer MLflow, or cannot be read.
     """
     known, reached = migrations(), schema(file)
     if reached not in known:
-        raise Refused(newer(file, reached))
+        raise UserError(newer(file, reached))
     behind = [next(iter(known.keys() - known.values()))]
     while behind[-1] != reached:
         behind.append(known[behind[-1]])
@@ -165,14 +165,14 @@ def newer(file: Path, reached: str) -> str:
 
 @contextmanager
 def opened(file: Path, check: str = "quick_check") -> Iterator[sqlite3.Connection]:
-    """Yield a connection to a sound database; raise `Refused` when it is none or cannot be read."""
+    """Yield a connection to a sound database; raise `UserError` if it cannot be read."""
     try:
         with closing(connect(file)) as connection:
             if (found := connection.execute(f"PRAGMA {check}(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
             yield connection
     except sqlite3.Error as error:
-        raise Refused(unfit(file, error)) from error
+        raise UserError(unfit(file, error)) from error
 
 
 def unfit(file: Path, error: sqlite3.Error) -> str:
@@ -206,7 +206,7 @@ def snapshot(target: Path) -> dict[str, int]:
 
 def full() -> str:
     """Return a sentence on a disk of the history that is full; nothing when there is room."""
-    with suppress(Refused):  # a history elsewhere has no disk here
+    with suppress(UserError):  # a history elsewhere has no disk here
         for folder in (database().parent, artifacts().parent):
             if folder.is_dir() and shutil.disk_usage(folder).free < ROOM:
                 return f"The disk of {folder} is full: make room and try again."

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from .. import config
-from ..config import ROOT, SETTINGS, Refused, from_shell, mend, set_by_shell, setting
+from ..config import ROOT, SETTINGS, UserError, from_shell, mend, set_by_shell, setting
 from . import history
 from .history import artifacts, database
 from .shell import command
@@ -51,7 +51,7 @@ def refuse_diversions() -> None:
     if named := [name for name in DIVERTING if name in os.environ]:
         where = "Your shell" if set_by_shell(named[0]) else SETTINGS
         remedy = "unset it first" if set_by_shell(named[0]) else "remove the line"
-        raise Refused(f"{where} sets {named[0]}, which sends a part elsewhere: {remedy}.")
+        raise UserError(f"{where} sets {named[0]}, which sends a part elsewhere: {remedy}.")
 
 
 def request(uri: str, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
@@ -69,7 +69,7 @@ def listens(uri: str) -> bool:
     try:
         place = urlsplit(uri).hostname, urlsplit(uri).port or 80
     except ValueError as error:
-        raise Refused(f"{uri} is no address ({error}): {mend(*ADDRESS)}.") from error
+        raise UserError(f"{uri} is no address ({error}): {mend(*ADDRESS)}.") from error
     with suppress(OSError, UnicodeError), socket.create_connection(place, ANSWER_SECONDS):
         return True
     return False
@@ -87,7 +87,7 @@ def owns(uri: str) -> bool:
         nonce.parent.mkdir(parents=True, exist_ok=True)
         nonce.write_text(nonce.name)
     except OSError as error:
-        raise Refused(f"The history cannot be written to: {error}.") from error
+        raise UserError(f"The history cannot be written to: {error}.") from error
     try:
         returned = request(uri, f"mlflow-artifacts/artifacts/.owner/{nonce.name}")
         found = json.loads(request(uri, newest)).get("experiments", [])
@@ -202,17 +202,17 @@ def running() -> str | None:
 def found() -> str | None:
     """Return the address of this history's server, after one that starts or stops just now.
 
-    Raises `Refused` where one does not answer, or has lost its files.
+    Raises `UserError` where one does not answer, or has lost its files.
     """
     if sentence := displaced():
-        raise Refused(sentence)
+        raise UserError(sentence)
     for _ in waiting("for a server of this history that does not answer"):
         if uri := running():
             return uri
         if not history.owner():
             return None
     owner = history.owner()
-    raise Refused(f"{database()} is in use by {owner}, which does not answer: end it.")
+    raise UserError(f"{database()} is in use by {owner}, which does not answer: end it.")
 
 
 def waiting(what: str) -> Iterator[None]:
@@ -231,26 +231,26 @@ def connect() -> str:
     """Return the address of the tracking server, once it is proved to keep this history.
 
     An address beyond this machine is a deliberate choice: it is printed and taken.
-    Raises `Refused` where nobody answers, or another server does.
+    Raises `UserError` where nobody answers, or another server does.
     """
     refuse_diversions()
     uri = setting("MLFLOW_TRACKING_URI").rstrip("/").replace(EVERYWHERE, "127.0.0.1")
     os.environ["MLFLOW_TRACKING_URI"] = uri
     if not uri.startswith(("http://", "https://")):
         remedy = mend("MLFLOW_TRACKING_URI")
-        raise Refused(f"{uri}{from_shell(*ADDRESS)} is no address of a server: {remedy}.")
+        raise UserError(f"{uri}{from_shell(*ADDRESS)} is no address of a server: {remedy}.")
     answers, local = listens(uri), urlsplit(uri).hostname in LOOPBACK
     if local and (sentence := displaced()):
-        raise Refused(sentence)
+        raise UserError(sentence)
     if not answers:
-        raise Refused(nobody_at(uri))
+        raise UserError(nobody_at(uri))
     if not local:
         print(f"Server   {uri}{from_shell(*ADDRESS)}, taken as it is", flush=True)
     elif owns(uri) or ((history.owner() or "").startswith(uri) and owns(uri)):  # it may be busy
         print(f"Server   {uri}{from_shell(*ADDRESS)}", flush=True)
         print(f"History  {database().parent}{from_shell(*STORES)}", flush=True)
     else:
-        raise Refused(held(uri))
+        raise UserError(held(uri))
     return uri
 
 

@@ -26,7 +26,7 @@ import psutil
 import typer
 
 from .. import config
-from ..config import EXPERIMENT, ROOT, SETTINGS, VIEW, Refused, from_shell, setting
+from ..config import EXPERIMENT, ROOT, SETTINGS, VIEW, UserError, from_shell, setting
 from . import history, upgrade
 from .access import origins, refuse_exposure
 from .history import artifacts, database
@@ -85,23 +85,23 @@ class Server:
                     sys.stderr.write(line)
 
     def wait_until_ready(self, first: bool) -> None:
-        """Return when the API answers for this history; raise `Refused` when it cannot.
+        """Return when the API answers for this history; raise `UserError` when it cannot.
 
         A `first` start makes the database, and Python compiles what it imports.
         """
         for _ in waiting("(the first start is the longest)" if first else "until it answers"):
             if self.process.poll() is not None:
                 shell = from_shell(*sorted(config.FROM_SHELL))
-                raise Refused(f"The server ended before it was ready{shell}{self.last_words()}")
+                raise UserError(f"The server ended before it was ready{shell}{self.last_words()}")
             if not (owner := re.search(r"http.*process (\d+)", history.owner() or "")):
                 continue
             if int(owner[1]) not in [member.pid for member in self._family()]:
-                raise Refused(f"{database()} was just taken by {owner[0]}).")
+                raise UserError(f"{database()} was just taken by {owner[0]}).")
             if listens(self.uri) and owns(self.uri):
                 self.members, self.ready = self._family(), True
                 history.mark()
                 return
-        raise Refused(f"No server within {START_SECONDS} s{self.last_words()}")
+        raise UserError(f"No server within {START_SECONDS} s{self.last_words()}")
 
     def last_words(self) -> str:
         """Return the end of what the server wrote, to close a sentence."""
@@ -149,7 +149,7 @@ def become_server() -> None:
         with history.owning(address()):
             threading.Thread(target=end_with_parent, daemon=True).start()
             runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
-    except Refused as error:
+    except UserError as error:
         sys.exit(str(error))
 
 
@@ -179,7 +179,7 @@ def serving(port: int | str) -> Iterator[Server]:
     upgrade.refuse_environment()
     uri, _, _ = address(port), database(), artifacts()  # each refuses what cannot work
     if listens(uri):
-        raise Refused(held(uri))
+        raise UserError(held(uri))
     with history.owning("a start"):
         upgrade.prepare()
     print(f"Starting the MLflow server of {ROOT} at {uri} ...", flush=True)
@@ -217,7 +217,7 @@ def prove(uri: str) -> None:
             raise OSError("it came back changed")
         request(uri, path, "DELETE")
     except OSError as error:
-        raise Refused(f"An artifact does not go in and out at {uri}: {error}.") from error
+        raise UserError(f"An artifact does not go in and out at {uri}: {error}.") from error
     finally:
         stored.unlink(missing_ok=True)
     print(f"Checked: the server answers at {uri}, an artifact went in and came out.")
@@ -243,7 +243,7 @@ def start(
         try:
             serve(port or config.port("MLFLOW_PORT"), show)
             return
-        except Refused:  # another one may have been a moment faster
+        except UserError:  # another one may have been a moment faster
             if not (uri := found()):
                 raise
     print(f"This project's server already runs at {uri}{whose(uri)}")
@@ -252,7 +252,7 @@ def start(
 
 
 def serve(port: int | str, show: bool) -> None:
-    """Keep this history's server until Ctrl-C; raise `Refused` when it ends by itself."""
+    """Keep this history's server until Ctrl-C; raise `UserError` when it ends by itself."""
     with serving(port) as server, suppress(KeyboardInterrupt):
         print(f"Ready    {server.uri}\nHistory  {database().parent}{from_shell(*STORES)}")
         print(f"Browser  {(shown := page(server.uri))}")
@@ -263,7 +263,7 @@ def serve(port: int | str, show: bool) -> None:
             webbrowser.open(shown)
         while server.process.poll() is None:  # on Windows wait() is deaf to Ctrl-C
             time.sleep(0.5)
-        raise Refused(f"The server ended by itself{server.last_words()}")
+        raise UserError(f"The server ended by itself{server.last_words()}")
     print("Stopped")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..config import ROOT, SETTINGS, Refused
+from ..config import ROOT, SETTINGS, UserError
 
 # What asks a process to end: Ctrl-C, a polite kill, a closed terminal, and what Windows has for it.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -69,7 +69,7 @@ def _check_environment() -> None:
         above = (place, *place.parents)
         meant = next((folder for folder in above if (folder / SETTINGS.name).is_file()), ROOT)
         if not meant.samefile(ROOT):
-            raise Refused(
+            raise UserError(
                 f"{place} belongs to the project in {meant}, but this environment runs the one in "
                 f"{ROOT}: make its environment anew, as {meant / 'README.md'} says, or leave it."
             )
@@ -92,7 +92,7 @@ def run(app: Callable[[], None], advice: Callable[[], str] = str) -> None:
         mlflow = sys.modules.get("mlflow")
         if mlflow and isinstance(error, mlflow.MlflowException):
             sys.exit(f"MLflow refuses: {error} {advice()}".rstrip())
-        if isinstance(error, Refused):
+        if isinstance(error, UserError):
             sys.exit(str(error))
         if isinstance(error, OSError):
             sys.exit(f"The system refuses: {error}. {advice()}".rstrip())

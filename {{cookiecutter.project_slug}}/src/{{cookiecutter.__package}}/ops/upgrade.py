@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from ..config import Refused
+from ..config import UserError
 from .backup import backup
 from .history import (
     DATABASE,
@@ -31,7 +31,7 @@ def refuse_environment() -> None:
     """
     folder = distribution("mlflow").locate_file("")
     if "%" in str(folder):
-        raise Refused(
+        raise UserError(
             f"MLflow is installed in {folder}, and it cannot create or upgrade a database from a "
             "path with %: make the environment in another folder."
         )
@@ -40,10 +40,10 @@ def refuse_environment() -> None:
 def prepare() -> None:
     """Leave the history private, and with the schema of the installed MLflow.
 
-    Raises `Refused`, with nothing changed, when the database is gone, damaged or newer.
+    Raises `UserError`, with nothing changed, when the database is gone, damaged or newer.
     """
     if sentence := gone():
-        raise Refused(sentence)
+        raise UserError(sentence)
     if not database().exists() and backups():
         print(f"A new history begins. {way_back()}", flush=True)
     for folder in (database().parent, artifacts()):
@@ -63,7 +63,7 @@ def upgrade(steps: int) -> None:
         after = rows(copy)
         lost = [name for name, count in before.items() if after.get(name, count) < count]
         if not done or lost or steps_behind(copy):
-            raise Refused(
+            raise UserError(
                 f"{database()} could not be upgraded and is as it was (its backup is {kept}): "
                 f"{f'rows of {lost} would be lost' if lost else said}"
             )
