@@ -52,7 +52,9 @@ print(Image.open({str(file)!r}).text.get("Description"))""")
     return take
 
 
-def test_the_links_lead_to_the_run_its_pictures_and_the_version(page, server, uv_project, picture):
+def test_the_links_lead_to_the_run_its_pictures_and_the_version(
+    page, server, uv_project, picture, tmp_path
+):
     done = uv_project.run(uv_project.train)
     run, version = (line.split()[1] for line in done.stdout.splitlines()[-2:])
 
