@@ -29,6 +29,7 @@ from .. import config
 from ..config import EXPERIMENT, ROOT, SETTINGS, VIEW, UserError, from_shell, setting
 from . import history, upgrade
 from .access import origins, refuse_exposure
+from .app import app_name, is_closed
 from .history import artifacts, database
 from .ownership import (
     LOOPBACK,
@@ -62,7 +63,7 @@ class Server:
         if sys.platform == "win32":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *MLFLOW],
+            [sys.executable, "-m", __name__, *MLFLOW, "--app-name", closed_app()],
             cwd=ROOT,
             env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
             | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
@@ -98,6 +99,8 @@ class Server:
             if int(owner[1]) not in [member.pid for member in self._family()]:
                 raise UserError(f"{database()} was just taken by {owner[0]}).")
             if listens(self.uri) and owns(self.uri):
+                if not is_closed(self.uri):
+                    raise UserError(f"{self.uri} offers MLflow's assistant, a shell for anyone here.")
                 self.members, self.ready = self._family(), True
                 history.mark()
                 return
@@ -133,6 +136,16 @@ def end(family: Callable[[], list[psutil.Process]]) -> None:
             with suppress(psutil.NoSuchProcess):
                 how(member)
         psutil.wait_procs(members, timeout=STOP_SECONDS)
+
+
+def closed_app() -> str:
+    """Return the name of the app that MLflow's server runs; raise `UserError` if it has none."""
+    if found := app_name():
+        return found
+    raise UserError(
+        f"{sys.prefix} does not know this project's server app, which keeps other users of this "
+        "machine from running commands: install the project again, as its README says."
+    )
 
 
 def become_server() -> None:
@@ -177,7 +190,7 @@ def serving(port: int | str) -> Iterator[Server]:
     refuse_diversions()
     refuse_exposure()
     upgrade.refuse_environment()
-    uri, _, _ = address(port), database(), artifacts()  # each refuses what cannot work
+    uri, *_ = address(port), database(), artifacts(), closed_app()  # each refuses what cannot work
     if listens(uri):
         raise UserError(held(uri))
     with history.owning("a start"):
