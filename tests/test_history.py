@@ -151,7 +151,7 @@ def test_of_two_servers_started_at_once_one_serves_and_a_killed_one_leaves_no_se
         loses_its_files(history)
 
         family = psutil.Process(winner.process.pid).children(recursive=True)
-        assert len(family) >= 2
+        assert family
         winner.process.kill()
         assert_gone(family)
     finally:
@@ -193,25 +193,16 @@ def loses_its_files(history):
     assert history.content() == before
 
 
-def test_a_server_that_nobody_watches_any_more_is_seen(history, tmp_path):
-    """Both start-server and its child were killed: the lock is free, but uvicorn answers."""
-    command = history.start("start-server --port " + str(port := free_port()))
+def test_a_server_that_nobody_watches_any_more_ends(history):
+    """Both start-server and its child were killed: no worker goes on with a lock that is free."""
+    command = history.start(MLFLOW_WORKERS="2")
     command.expect("Ready")
     child, *others = command.children()
     for process in (psutil.Process(command.process.pid), child):
         process.kill()
-    assert_gone([child])
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        done = history.run("start-server")
-        assert done.returncode == 0
-        pids = " or ".join(str(process.pid) for process in others)
-        assert f"already runs at {uri}: a plain MLflow (process {pids})" in done.stdout
-        assert f"This history's server runs at {uri}: a plain" in history.run("restore x").stderr
-    finally:
-        for process in others:
-            process.kill()
-        command.process.wait(HANG_SECONDS)
+    assert_gone([child, *others])
+    command.process.wait(HANG_SECONDS)
+    assert "no server runs" in history.run("doctor").stdout
 
 
 def test_what_a_dead_owner_wrote_is_not_believed(history):
@@ -224,18 +215,20 @@ def test_what_a_dead_owner_wrote_is_not_believed(history):
 
 
 def test_a_plain_mlflow_on_this_history_is_named(history, running):
-    """It knows nothing of the lock: whoever comes second has to see that it answers."""
+    """It knows nothing of the lock: whoever comes second has to see that it answers, anywhere."""
     mlflow = f"{history.project.script('mlflow')} --env-file mlflow.env server"
+    mlflow += f" --port {(port := free_port())}"
+    uri = f"http://127.0.0.1:{port}"
     plain = running(mlflow, history.project.path, **history.env)
     plain.expect("Application startup complete")
     done = history.run("start-server")
     assert done.returncode == 0
-    told = f"This project's server already runs at {history.uri}: a plain MLflow (process "
+    told = f"This project's server already runs at {uri}: a plain MLflow (process "
     assert done.stdout.startswith(told)
     told = history.run("doctor").stdout
     assert "without start-server" in told and "end it" not in told  # the guide recommends it
     done = history.run("restore nothing.tar.gz")
-    told = f"This history's server runs at {history.uri}: a plain MLflow (process "
+    told = f"This history's server runs at {uri}: a plain MLflow (process "
     assert done.stderr.startswith(told)
     assert done.stderr.endswith(". To stop it, press Ctrl-C in its terminal, then try again.\n")
     history.folder.rename(history.folder.with_name("aside"))  # it stays this place's server

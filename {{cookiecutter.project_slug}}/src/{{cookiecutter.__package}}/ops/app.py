@@ -5,10 +5,15 @@ webhooks and jobs, and can name any folder of this machine as the place of an ar
 that is needed here. `start-server` runs MLflow with the app that `create_app` returns.
 """
 
+import multiprocessing
 import os
+import runpy
+import signal
 import sys
+import threading
 import urllib.request
 from functools import partial
+from importlib import import_module
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +67,8 @@ NOTHING: dict[str, dict[str, list]] = {
 }
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant/config"
 STARTUP_FAILURE = 3  # uvicorn's own: it then starts no further worker
+# What MLflow's server reads at its import, too early here: it needs a process of its own.
+APART = ("MLFLOW_STATIC_PREFIX", "MLFLOW_EXPOSE_PROMETHEUS")
 
 
 def offered(path: str) -> bool:
@@ -108,6 +115,8 @@ def create_app() -> ASGIApp:
     With PROJECT_AUTH=basic-auth it is MLflow's app with logins, or another one of its plugins.
     Ends the process, with a sentence, where the app cannot be closed.
     """
+    if supervisor := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=[supervisor], daemon=True).start()
     try:
         keep_artifacts_below(os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
         if plugin := os.environ.get("PROJECT_AUTH"):
@@ -118,6 +127,12 @@ def create_app() -> ASGIApp:
     except (AttributeError, ImportError, LookupError) as error:
         print(f"MLflow {version('mlflow')} cannot be closed to others: {error!r}.", file=sys.stderr)
         raise SystemExit(STARTUP_FAILURE) from None
+
+
+def _end_with(supervisor: Any) -> None:
+    """End this worker when its supervisor is gone: else it goes on, and nobody knows of it."""
+    supervisor.join()
+    signal.raise_signal(signal.SIGTERM)
 
 
 def keep_artifacts_below(destination: str) -> None:
@@ -178,3 +193,27 @@ def is_closed(uri: str) -> bool:
             return False
     except HTTPError as error:
         return error.code == 403
+
+
+def run_in_this_process() -> None:
+    """Make MLflow's command line run uvicorn here: a second process would import all of it again.
+
+    `mlflow.server._exec_cmd` is private: without it MLflow starts that process, with the same app.
+    """
+    from mlflow.environment_variables import MLFLOW_SERVER_ENABLE_JOB_EXECUTION
+
+    import_module("uvicorn")  # first: only where MLflow sees a server does it check hosts
+    server: Any = import_module("mlflow.server")
+    if MLFLOW_SERVER_ENABLE_JOB_EXECUTION.get() or any(map(os.environ.get, APART)):
+        return
+    if hasattr(server, "_exec_cmd"):
+        server._exec_cmd = partial(_here, server._exec_cmd)
+
+
+def _here(elsewhere: Any, command: list[str], *, extra_env: dict[str, str], **others: Any) -> Any:
+    """Run `python -m uvicorn ...` in this process; any other command in one of its own."""
+    if command[1:3] != ["-m", "uvicorn"]:
+        return elsewhere(command, extra_env=extra_env, **others)
+    os.environ |= extra_env
+    sys.argv = command[2:]
+    runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)

@@ -29,7 +29,7 @@ from .. import config
 from ..config import EXPERIMENT, ROOT, SETTINGS, VIEW, UserError, from_shell, setting
 from . import history, upgrade
 from .access import origins, refuse_exposure
-from .app import app_name, is_closed
+from .app import app_name, is_closed, run_in_this_process
 from .history import artifacts, database
 from .ownership import (
     LOOPBACK,
@@ -154,13 +154,17 @@ def become_server() -> None:
     def end_with_parent() -> None:
         while os.read(0, 1):  # its other end is the parent's, and never written to
             pass
+        signal.raise_signal(signal.SIGTERM)  # what is being answered comes to its end
+        time.sleep(STOP_SECONDS)
         end(lambda: psutil.Process().children(recursive=True))
         os._exit(1)
 
     os.umask(0o077)  # the history is its owner's
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn ends, and leaves the rest to us
     try:
         with history.owning(address()):
             threading.Thread(target=end_with_parent, daemon=True).start()
+            run_in_this_process()
             runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
     except UserError as error:
         sys.exit(str(error))
