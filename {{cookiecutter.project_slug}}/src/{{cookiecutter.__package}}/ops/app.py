@@ -22,6 +22,8 @@ from urllib.error import HTTPError
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..config import UserError
+
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
@@ -179,11 +181,19 @@ def below(uri: str, destination: str) -> bool:
     return inside and ".." not in uri.split("/")
 
 
-def app_name() -> str | None:
-    """Return the name of `create_app` among MLflow's apps; None if it is not installed as one."""
+def closed_app() -> str:
+    """Return the name of `create_app` among MLflow's apps.
+
+    Raises `UserError` if the installed project has no such entry point.
+    """
     wanted = f"{__name__}:{create_app.__name__}"
-    found = (app.name for app in entry_points(group="mlflow.app") if app.value == wanted)
-    return next(found, None)
+    for app in entry_points(group="mlflow.app"):
+        if app.value == wanted:
+            return app.name
+    raise UserError(
+        f"{sys.prefix} does not know this project's server app, which keeps other users of this "
+        "machine from running commands: install the project again, as its README says."
+    )
 
 
 def is_closed(uri: str) -> bool:
