@@ -100,7 +100,7 @@ class Server:
                 raise UserError(f"{database()} is now in use by {owner[0]}): try again.")
             if listens(self.uri) and owns(self.uri):
                 if not is_closed(self.uri):
-                    raise UserError(f"{self.uri} serves MLflow's assistant: install the project again.")
+                    raise UserError(f"{self.uri} serves MLflow's assistant: reinstall the project.")
                 self.members, self.ready = self._family(), True
                 history.mark()
                 return
