@@ -156,7 +156,7 @@ def row_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
 def comparable(values: pd.Series) -> pd.Series:
     """Return values as one of three types: double, microseconds since 1970, or text."""
     if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(values.cat.categories.dtype)
+        values = values.astype(object)
     if values.dtype == object:
         kind = pd.api.types.infer_dtype(values, skipna=True)
         if kind in ("integer", "floating", "mixed-integer-float", "boolean", "decimal"):
