@@ -11,6 +11,7 @@ from ..data import TARGET, load, split
 from ..model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from ..ops import ownership
 from ..ops.shell import hush
+from .columns import described
 from .provenance import origin, record_files, requirements, run_tags
 from .rows import row_hashes
 
@@ -108,6 +109,7 @@ def log_model(model, params: dict, X: pd.DataFrame):
         name="model",
         params=params,
         input_example=X.head(5),
+        metadata={"columns": described(X)},
         signature=mlflow.models.infer_signature(X, model.predict(X)),
         pip_requirements=requirements(model),
         skops_trusted_types=TRUSTED_TYPES,
