@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from {{ cookiecutter.__package }}.lifecycle import formats, requests, rows, serve
-from {{ cookiecutter.__package }}.lifecycle.columns import MISSING, described
 from {{ cookiecutter.__package }}.lifecycle.loaded import Loaded
+from {{ cookiecutter.__package }}.lifecycle.values import MISSING, described
 
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(
     lambda text: text not in MISSING

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..config import UserError
-from .columns import TYPES, fitted, misfits, plain
+from .values import TYPES, fitted, misfits, plain
 
 CHUNK = 50_000  # rows
 UTF8 = "utf-8-sig"  # with or without a byte-order mark

@@ -11,9 +11,9 @@ from ..data import TARGET, load, split
 from ..model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from ..ops import ownership
 from ..ops.shell import hush
-from .columns import described
 from .provenance import origin, record_files, requirements, run_tags
 from .rows import row_hashes
+from .values import described
 
 ROWS = "data/rows.parquet"  # kept by a run whose rows are not those of `load`
 REFERENCE, MOST = "data/reference.parquet", 5000  # held-out rows that `monitor` compares with
