@@ -68,7 +68,7 @@ def records() -> Iterator[dict]:
     for file in LOG.parent.glob(f"{LOG.name}-*.jsonl*"):
         logs[file.name.partition(".jsonl")[0]].append(file)
     streams = (newest_first(sorted(files, key=age)) for files in logs.values())
-    yield from heapq.merge(*streams, key=lambda record: record["time"], reverse=True)
+    yield from heapq.merge(*streams, key=lambda record: record.get("time", ""), reverse=True)
 
 
 def age(file: Path) -> int:
@@ -85,5 +85,5 @@ def newest_first(files: list[Path]) -> Iterator[dict]:
                 record = json.loads(line)
             except json.JSONDecodeError:  # the end of the file, or what a crash has cut
                 continue
-            if isinstance(record, dict) and "time" in record:
+            if isinstance(record, dict):
                 yield record

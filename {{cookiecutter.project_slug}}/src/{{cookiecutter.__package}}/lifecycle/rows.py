@@ -192,7 +192,8 @@ def needed(rows: pd.DataFrame, schema, source: object) -> dict:
         )
     if len({*names}) < len(names) and (twice := [one for one in wanted if names.count(one) > 1]):
         raise UserError(f"{source} has several columns {twice[0]}: leave one.")
-    return {wanted[one]: rows.iloc[:, place] for place, one in enumerate(names) if one in wanted}
+    columns = zip(names, rows.items(), strict=True)
+    return {wanted[name]: values for name, (_, values) in columns if name in wanted}
 
 
 def some(names: list[str]) -> str:
