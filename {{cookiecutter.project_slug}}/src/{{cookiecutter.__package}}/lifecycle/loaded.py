@@ -31,7 +31,8 @@ class Loaded:
     @property
     def classes(self) -> list | None:
         """Return the classes that the model has a probability for, or None."""
-        return list(self.model.classes_) if hasattr(self.model, "predict_proba") else None
+        known = hasattr(self.model, "predict_proba") and hasattr(self.model, "classes_")
+        return list(self.model.classes_) if known else None
 
 
 def load(version) -> Loaded:

@@ -140,7 +140,7 @@ def inputs_of(info, told: str) -> Inputs:
         if getattr(spec.type, "name", None) not in TYPES:
             raise UserError(
                 f"{told} takes the column {spec.name} of type {spec.type}, which no row of a file "
-                "or a request can hold: give it one column for each value, and train again."
+                "or a request can hold: train one with this project's train, which says what to do."
             )
     return Inputs(list(info.signature.inputs), (info.metadata or {}).get("columns", {}))
 
@@ -237,9 +237,8 @@ def scored(model, X: pd.DataFrame, each: bool = False) -> dict[str, np.ndarray]:
         if hasattr(model, "predict_proba"):
             shares = model.predict_proba(X)
             answers["probability"] = shares.max(axis=1)
-            if each and len(model.classes_) <= MOST_CLASSES:
-                columns = zip(model.classes_, shares.T, strict=True)
-                answers |= {f"probability_{one}": share for one, share in columns}
+            if each and (names := added(getattr(model, "classes_", None))[len(OUTPUT) :]):
+                answers |= dict(zip(names, shares.T, strict=True))
     return answers
 
 
