@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from mlflow.types import Schema
 
 from .. import data, model
 from ..config import UserError
-from .schema import schema_of
 from .record import encoded
-from .rows import fitting, row_hashes
+from .rows import Inputs, added, fitting, row_hashes
+from .schema import schema_of
+from .values import described
 
 
 def no_plots(model, X: pd.DataFrame, y: pd.Series) -> dict:
@@ -34,8 +34,6 @@ TRUSTED_TYPES: list[str] = getattr(model, "TRUSTED_TYPES", [])
 plots: Callable = getattr(model, "plots", no_plots)
 
 SIGNS, DIRECTIONS, TASKS = (">=", "<="), ("maximize", "minimize"), ("classifier", "regressor")
-OUTPUT = ("prediction", "probability", "model_version", "predicted_at")  # columns of `predict`
-CLASSES = 20  # `predict` adds a column for each class, up to this number
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,13 @@ class Rows:
 
     training: pd.DataFrame
     held_out: pd.DataFrame
-    inputs: Schema
-    target: Schema
+    inputs: Inputs
+    target: Inputs
     hashes: dict[str, np.ndarray]
 
     def columns(self) -> list[str]:
         """Return the names of the features, in the order of `load`."""
-        return [str(spec.name) for spec in self.inputs.inputs]
+        return self.inputs.input_names()
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each part."""
@@ -182,7 +180,9 @@ def rows_of(frame) -> Rows:
     """
     check_frame(frame)
     names = [name for name in frame if name != data.TARGET]
-    inputs, target = schema_of(frame[names]), schema_of(frame[[data.TARGET]])
+    inputs, target = (
+        Inputs(schema_of(part), described(part)) for part in (frame[names], frame[[data.TARGET]])
+    )
     training, held_out = _parts(frame)
     _check_target({"training": training, "held-out": held_out}, target)
     columns = sorted(frame)
@@ -211,11 +211,8 @@ def check_frame(frame) -> None:
     _check(len(names) > 1, data, "load() has no column but the target")
     gaps = int(frame[data.TARGET].isna().sum())
     _check(not gaps, data, f"the target {data.TARGET!r} is missing in {gaps} rows: leave them out")
-    taken = {*OUTPUT}
-    if model.TASK == "classifier":
-        classes = frame[data.TARGET].unique()
-        taken |= {f"probability_{one}" for one in classes if len(classes) <= CLASSES}
-    for name in sorted(taken & {*names}):
+    classes = frame[data.TARGET].unique() if model.TASK == "classifier" else None
+    for name in filter(names.__contains__, added(classes)):
         told = f"load() has a column {name!r}, which is a column of the output of predict"
         _check(False, data, f"{told}: rename it")
 
@@ -232,16 +229,16 @@ def _parts(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return training, held_out
 
 
-def _check_target(parts: dict[str, pd.DataFrame], target: Schema) -> None:
+def _check_target(parts: dict[str, pd.DataFrame], target: Inputs) -> None:
     """Raise `UserError` if the target does not fit the task, or has one class in a part."""
-    kind = getattr(target.inputs[0].type, "name", "")
+    kind = target.inputs[0].type.name
     if model.TASK == "regressor":
         suits = kind in ("double", "float", "long")
         _check(suits, data, f"the target {data.TARGET!r} is {kind}, and a regressor's is numbers")
         return
     for name, part in parts.items():
         classes = part[data.TARGET].unique()
-        told = f"the {name} rows have one class only ({classes[0]!r}): a classifier needs two"
+        told = f"the {name} rows have one class only ({classes[0]}): a classifier needs two"
         _check(len(classes) > 1, data, told)
 
 

@@ -14,12 +14,12 @@ from ..config import UserError
 from .contract import TRUSTED_TYPES, Rows, check_storable
 from .provenance import requirements
 from .requests import rows_of
-from .rows import chunks, fitting, scored
+from .rows import Inputs, fitting, inputs_of, read, scored
 
 PROOF_ROWS = 1000
 
 
-def log_model(model, params: dict, inputs: Schema, example: pd.DataFrame):
+def log_model(model, params: dict, inputs: Inputs, example: pd.DataFrame):
     """Log a fitted `model` with the types of its columns and an example; return its info.
 
     Raises `UserError` if it holds what skops cannot store, or what model.py does not trust.
@@ -30,7 +30,10 @@ def log_model(model, params: dict, inputs: Schema, example: pd.DataFrame):
         name="model",
         params=params,
         input_example=example,
-        signature=ModelSignature(inputs, infer_signature(model.predict(example)).inputs),
+        metadata={"columns": inputs.notes},
+        signature=ModelSignature(
+            Schema(inputs.inputs), infer_signature(model.predict(example)).inputs
+        ),
         pip_requirements=requirements(model),
         skops_trusted_types=TRUSTED_TYPES,
     )
@@ -50,11 +53,11 @@ def prove(model_uri: str, rows: Rows) -> None:
         loaded.predict(X)  # what other programs use, with MLflow's own check of the types
     except (TypeError, ValueError) as error:
         raise UserError(f"The model rejects rows of data.py: {error}") from error
-    model = loaded.get_raw_model()
+    model, inputs = loaded.get_raw_model(), inputs_of(loaded.metadata, "The model")
     for source, found in ways(known, X):
-        read = fitting(found, rows.inputs, source)
-        check_same(X, read, source)
-        scored(model, read)
+        answered = fitting(found, inputs, source)
+        check_same(X, answered, source)
+        scored(model, answered, each=True)
 
 
 def ways(rows: pd.DataFrame, X: pd.DataFrame):
@@ -62,12 +65,12 @@ def ways(rows: pd.DataFrame, X: pd.DataFrame):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         text, table = Path(folder, "proof.csv"), Path(folder, "proof.parquet")
         rows.to_csv(text, index=False)
-        yield "A CSV file of data.py's rows", pd.concat([part for part, _ in chunks(text)])
+        yield "A CSV file of data.py's rows", read(text)
         rows.to_parquet(table, index=False)
-        yield "A Parquet file of data.py's rows", pd.concat([part for part, _ in chunks(table)])
+        yield "A Parquet file of data.py's rows", read(table)
     values = X.astype(object).where(X.notna(), None).to_numpy().tolist()
     body = json.dumps({"dataframe_split": {"columns": [*X], "data": values}}, default=str)
-    yield "A request with data.py's rows", pd.DataFrame(rows_of("application/json", body))
+    yield "A request with data.py's rows", pd.DataFrame(rows_of("application/json", body, [*X]))
 
 
 def telling_rows(rows: pd.DataFrame) -> np.ndarray:

@@ -22,7 +22,7 @@ from .promote import promote
 from .registry import version_of
 from .report import Watched, report
 from .requests import records, rows_of
-from .rows import fitting, read, scored
+from .rows import fitting, inputs_of, read, scored
 from .train import train
 
 ROWS = 1000  # a report is about the newest rows that were served
@@ -71,7 +71,7 @@ def monitor(source: Path | None = None, labels: Path | None = None, retrain: boo
 def watch(version, source: Path | None, labels: Path | None) -> Watched:
     """Return a version and what it is asked now, in the types of its signature."""
     place = f"models:/{MODEL}/{version.version}"
-    inputs = mlflow.models.get_model_info(place).signature.inputs
+    inputs = inputs_of(mlflow.models.get_model_info(place), f"Version {version.version}")
     reference = reference_of(version)
     known = labels_of(labels, reference) if labels else None
     if source:
@@ -81,7 +81,7 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
             found = targets(rows, reference, source)
             known = found if len(found) >= FEWEST else None
     else:
-        rows, index = served(version, known)
+        rows, index = served(version, known, inputs.input_names())
     X = last_of_each(fitting(rows, inputs, source or "The log").set_axis(index))
     if len(X) < FEWEST:
         raise UserError(
@@ -120,7 +120,9 @@ def matched(
     return found
 
 
-def served(version, labels: pd.Series | None) -> tuple[pd.DataFrame, pd.MultiIndex]:
+def served(
+    version, labels: pd.Series | None, names: list[str]
+) -> tuple[pd.DataFrame, pd.MultiIndex]:
     """Return the newest rows that a version has served, and all that have `labels`.
 
     The newest come last. Beside them: the id of each one's prediction, and its row in the request.
@@ -133,7 +135,7 @@ def served(version, labels: pd.Series | None) -> tuple[pd.DataFrame, pd.MultiInd
             break
         of_version = line.get("run_id") == version.run_id  # numbers come again after a restore
         if of_version and (len(rows) < ROWS or line["id"] in wanted):
-            found = rows_of(line["type"], line["input"])
+            found = rows_of(line["type"], line["input"], names)
             places += [(line["id"], row) for row in reversed(range(len(found)))]
             rows += found[::-1]
             wanted.discard(line["id"])
@@ -142,7 +144,8 @@ def served(version, labels: pd.Series | None) -> tuple[pd.DataFrame, pd.MultiInd
             f"The champion, version {version.version}, has served nothing yet: ask `serve`, or "
             "name a file."
         )
-    return pd.DataFrame(rows[::-1]), pd.MultiIndex.from_tuples(places[::-1], names=["id", "row"])
+    newest = pd.DataFrame(rows[::-1], dtype=object)  # a value keeps its type beside others
+    return newest, pd.MultiIndex.from_tuples(places[::-1], names=["id", "row"])
 
 
 def keys(rows: pd.DataFrame) -> pd.MultiIndex:

@@ -62,7 +62,7 @@ def write(folder: Path, record: Record, hashes: dict[str, np.ndarray], reference
     kept.to_parquet(folder / REFERENCE, index=False)
 
 
-def log_datasets(record: Record, schema: Schema, model_id: str) -> None:
+def log_datasets(record: Record, inputs: list, model_id: str) -> None:
     """Log training and held-out rows as inputs of the run, and the metrics of the held-out ones."""
     client, now = MlflowClient(), int(time.time() * 1000)
     sets = [
@@ -71,7 +71,7 @@ def log_datasets(record: Record, schema: Schema, model_id: str) -> None:
             digest,
             "code",
             json.dumps({"tags": {}}),
-            json.dumps({"mlflow_colspec": schema.to_dict()}),
+            json.dumps({"mlflow_colspec": Schema(inputs).to_dict()}),
             json.dumps({"num_rows": record.rows[part]}),
         )
         for part, digest in record.digest.items()

@@ -3,7 +3,7 @@
 import math
 
 import pandas as pd
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType
 
 from ..config import UserError
 
@@ -33,13 +33,13 @@ REMEDIES = {
 }
 
 
-def schema_of(frame: pd.DataFrame) -> Schema:
+def schema_of(frame: pd.DataFrame) -> list[ColSpec]:
     """Return name, type, and whether it is always there, of each column.
 
     Whole numbers and booleans with gaps are doubles, as scikit-learn takes them. Raises `UserError`
     for a column whose values no file and no request can hold.
     """
-    return Schema([column(name, frame[name]) for name in frame])
+    return [column(name, frame[name]) for name in frame]
 
 
 def column(name: str, values: pd.Series) -> ColSpec:

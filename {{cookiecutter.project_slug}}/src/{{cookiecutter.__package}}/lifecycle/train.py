@@ -43,7 +43,7 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
             run.info.run_id, params, seed, metrics, data.TARGET, rows.columns(), code_hash(),
             rows.digests(), rows.counts(), batches=[], own_rows=frame is not None,
         )  # fmt: skip
-        record.log_datasets(made, rows.inputs, logged.model_id)
+        record.log_datasets(made, rows.inputs.inputs, logged.model_id)
         record.write(Path(folder), made, rows.hashes, X.assign(**{data.TARGET: y}))
         if frame is not None:
             frame.to_parquet(Path(folder, record.OWN_ROWS), index=False)
