@@ -196,10 +196,10 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
     write("sparse.csv", [*columns, TARGET], [[*v, k] for v, k in zip(values, labels, strict=False)])
     asked = {
         f"{few}": "few.csv has 9 rows for the champion, version 1: at least 50 are needed",
-        f"{narrow}": "narrow.csv lacks the columns mean_radius, which the model needs",
-        f"{wrong}": "wrong.csv: malignant is no whole number in 60 rows, as in row 1, 2, 3",
+        f"{narrow}": "narrow.csv lacks the column mean_radius, which the model needs",
+        f"{wrong}": "wrong.csv: 60 values of malignant are not whole numbers (rows 1, 2, 3",
         f"labels={unknown}": "unknown.csv labels 0 of the rows: at least 50 are needed",
-        f"labels={gapped}": "gapped.csv: malignant is no whole number in 1 rows, as in row 3 (",
+        f"labels={gapped}": "gapped.csv: 1 value of malignant is not a whole number (row 3",
         f"labels={nameless}": "nameless.csv lacks the column id.",
         f"labels={rowless}": "rowless.csv needs a column row, from 0: a request had several rows",
         f"{half}, retrain=True": "there are 60 different rows with one, and at least 200",

@@ -21,13 +21,21 @@ def steps(context: typer.Context) -> None:
         context.with_resource(shell.own_temporary_folder())
 
 
+class Numbers(ast.NodeTransformer):
+    """Replace the names `inf` and `nan`, which Python's literals lack, by their numbers."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Return a number for its name."""
+        return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node
+
+
 def assignment(text: str) -> tuple[str, object]:
     """Return name and value of `name=value`; a value that is not a Python literal is text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"{text!r} is not of the form name=value, such as max_depth=5")
     try:
-        return name, ast.literal_eval(value)
+        return name, ast.literal_eval(Numbers().visit(ast.parse(value.strip(), mode="eval")))
     except (SyntaxError, TypeError, ValueError):
         return name, value
 
@@ -44,8 +52,9 @@ def train(
     changes = dict(assignment(text) for text in param or [])
     ownership.connect()  # before the imports that take seconds
     from . import model
-    from .lifecycle import train
+    from .lifecycle import contract, train
 
+    contract.check_names()
     if unknown := sorted(changes.keys() - model.PARAMS.keys()):
         raise typer.BadParameter(f"model.py has no {unknown}; it has {sorted(model.PARAMS)}")
     train.train(changes, seed)

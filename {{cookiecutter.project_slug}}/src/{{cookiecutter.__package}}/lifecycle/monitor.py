@@ -16,14 +16,14 @@ from ..data import TARGET
 from ..model import PRIMARY, TASK, measure
 from ..ops import ownership
 from ..ops.shell import hush
+from . import record
 from .drift import ALPHA, compare, draw
 from .promote import promote
-from .provenance import parameters
 from .registry import version_of
 from .report import Watched, report
 from .requests import records, rows_of
-from .rows import fitting, read, scored
-from .train import REFERENCE, train
+from .rows import fitting, inputs_of, read, scored
+from .train import train
 
 ROWS = 1000  # a report is about the newest rows that were served
 FEWEST, TO_TRAIN = 50, 200  # rows, to say something and to train on
@@ -71,7 +71,7 @@ def monitor(source: Path | None = None, labels: Path | None = None, retrain: boo
 def watch(version, source: Path | None, labels: Path | None) -> Watched:
     """Return a version and what it is asked now, in the types of its signature."""
     place = f"models:/{MODEL}/{version.version}"
-    inputs = mlflow.models.get_model_info(place).signature.inputs
+    inputs = inputs_of(mlflow.models.get_model_info(place), f"Version {version.version}")
     reference = reference_of(version)
     known = labels_of(labels, reference) if labels else None
     if source:
@@ -81,7 +81,7 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
             found = targets(rows, reference, source)
             known = found if len(found) >= FEWEST else None
     else:
-        rows, index = served(version, known)
+        rows, index = served(version, known, inputs.input_names())
     X = last_of_each(fitting(rows, inputs, source or "The log").set_axis(index))
     if len(X) < FEWEST:
         raise UserError(
@@ -96,13 +96,7 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
 
 def reference_of(version) -> pd.DataFrame:
     """Return the held-out rows that the training run of a version kept."""
-    try:
-        rows = mlflow.load_table(REFERENCE, run_ids=[version.run_id])
-    except mlflow.MlflowException as error:
-        raise UserError(
-            f"The champion, version {version.version}, has no reference to compare with: "
-            "train one with this project's train, and promote it."
-        ) from error
+    rows = record.reference(version.run_id)
     if TASK == "regressor":  # later labels may be no whole numbers, though these all are
         rows[TARGET] = rows[TARGET].astype("float64")
     return rows
@@ -126,7 +120,9 @@ def matched(
     return found
 
 
-def served(version, labels: pd.Series | None) -> tuple[pd.DataFrame, pd.MultiIndex]:
+def served(
+    version, labels: pd.Series | None, names: list[str]
+) -> tuple[pd.DataFrame, pd.MultiIndex]:
     """Return the newest rows that a version has served, and all that have `labels`.
 
     The newest come last. Beside them: the id of each one's prediction, and its row in the request.
@@ -134,21 +130,22 @@ def served(version, labels: pd.Series | None) -> tuple[pd.DataFrame, pd.MultiInd
     wanted = set() if labels is None else set(labels.index.get_level_values("id"))
     places: list[tuple[str, int]] = []
     rows: list[dict] = []
-    for record in records():
+    for line in records():
         if len(rows) >= ROWS and not wanted:
             break
-        of_version = record.get("run_id") == version.run_id  # numbers come again after a restore
-        if of_version and (len(rows) < ROWS or record["id"] in wanted):
-            found = rows_of(record["type"], record["input"])
-            places += [(record["id"], row) for row in reversed(range(len(found)))]
+        of_version = line.get("run_id") == version.run_id  # numbers come again after a restore
+        if of_version and (len(rows) < ROWS or line["id"] in wanted):
+            found = rows_of(line["type"], line["input"], names)
+            places += [(line["id"], row) for row in reversed(range(len(found)))]
             rows += found[::-1]
-            wanted.discard(record["id"])
+            wanted.discard(line["id"])
     if not rows:
         raise UserError(
             f"The champion, version {version.version}, has served nothing yet: ask `serve`, or "
             "name a file."
         )
-    return pd.DataFrame(rows[::-1]), pd.MultiIndex.from_tuples(places[::-1], names=["id", "row"])
+    newest = pd.DataFrame(rows[::-1], dtype=object)  # a value keeps its type beside others
+    return newest, pd.MultiIndex.from_tuples(places[::-1], names=["id", "row"])
 
 
 def keys(rows: pd.DataFrame) -> pd.MultiIndex:
@@ -268,8 +265,8 @@ def lessons_of(watched: Watched) -> pd.DataFrame:
 
 def learn(champion, rows: pd.DataFrame, report_id: str) -> None:
     """Train as the champion was, on labelled rows alone, and put the result before the gate."""
-    params, seed = parameters(mlflow.get_run(champion.run_id))
-    run_id = train(params, seed, frame=rows)
+    then = record.read(champion.run_id)
+    run_id = train(then.params, then.seed, frame=rows)
     mlflow.MlflowClient().set_tag(run_id, "retrained_after", report_id)
     promote(rows)
 

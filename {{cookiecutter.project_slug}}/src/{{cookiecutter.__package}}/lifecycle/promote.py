@@ -11,9 +11,11 @@ import pandas as pd
 
 from ..config import EXPERIMENT, MODEL, VIEW, UserError
 from ..data import TARGET, load, split
-from ..model import PRIMARY, TASK, THRESHOLDS, measure
+from ..model import PRIMARY, TASK, measure
 from ..ops import ownership
 from ..ops.shell import hush
+from . import record
+from .contract import THRESHOLDS
 from .provenance import record_files, run_tags
 from .registry import LINE, crown, recorded, version_of
 from .rows import row_hashes
@@ -61,19 +63,12 @@ def unseen(alias: str, version, frame: pd.DataFrame) -> pd.DataFrame:
     Those that the champion was trained on are left out: the data may have grown since.
     A row that `frame` has several times may be on both sides, as often as it is there.
     """
-    import mlflow
-
-    try:
-        place = f"runs:/{version.run_id}/data/training_rows.txt"
-        trained = Counter(mlflow.artifacts.load_text(place).split())
-    except mlflow.MlflowException as error:
-        raise UserError(
-            f"The {alias}, version {version.version}, has no record of its training rows, so it "
-            "cannot be judged: train one with this project's train."
-        ) from error
+    then = record.read(version.run_id)
+    columns = [*then.columns, then.target]
+    trained = Counter(record.row_hashes_of(version.run_id)["training"].tolist())
     held_out = split(frame)[1]
-    hashes = row_hashes(held_out)
-    held, whole = Counter(hashes), Counter(row_hashes(frame))
+    hashes = row_hashes(held_out, columns).tolist()
+    held, whole = Counter(hashes), Counter(row_hashes(frame, columns).tolist())
     fresh = [trained[row] + held[row] <= whole[row] or not trained[row] for row in hashes]
     leaked = len(held_out) - sum(fresh)
     if leaked and alias == "challenger":
