@@ -65,15 +65,15 @@ def unseen(alias: str, version, frame: pd.DataFrame) -> pd.DataFrame:
 
     try:
         place = f"runs:/{version.run_id}/data/training_rows.txt"
-        trained = Counter(mlflow.artifacts.load_text(place).split())
+        trained = Counter(int(row, 16) for row in mlflow.artifacts.load_text(place).split())
     except mlflow.MlflowException as error:
         raise UserError(
             f"The {alias}, version {version.version}, has no record of its training rows, so it "
             "cannot be judged: train one with this project's train."
         ) from error
     held_out = split(frame)[1]
-    hashes = row_hashes(held_out)
-    held, whole = Counter(hashes), Counter(row_hashes(frame))
+    hashes = row_hashes(held_out, [*frame]).tolist()
+    held, whole = Counter(hashes), Counter(row_hashes(frame, [*frame]).tolist())
     fresh = [trained[row] + held[row] <= whole[row] or not trained[row] for row in hashes]
     leaked = len(held_out) - sum(fresh)
     if leaked and alias == "challenger":

@@ -1,6 +1,6 @@
 """Read, check, score and hash rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -143,16 +143,31 @@ def read(source: Path) -> pd.DataFrame:
     return pd.concat([rows for rows, _ in chunks(source)] or [pd.DataFrame()], ignore_index=True)
 
 
-def row_hashes(rows: pd.DataFrame) -> list[str]:
-    """Return a hash of each row's values, which tells whether a row was trained on.
+def row_hashes(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Return a hash of each row's values in `columns`, as uint64: equal rows have equal hashes.
 
-    It is the same in whatever order and types a table keeps the values: 1 as 1.0, for example.
+    The order of the columns does not count, nor how a table stores a value: 1 is 1.0 and `True`,
+    and a missing value is one whether it is None, NaN or an empty text.
     """
-    table = pd.DataFrame({name: plain(rows[name]) for name in sorted(rows)})
-    return [f"{row:016x}" for row in pd.util.hash_pandas_object(table, index=False)]
+    table = pd.DataFrame({name: comparable(frame[name]) for name in sorted(columns)})
+    return pd.util.hash_pandas_object(table, index=False).to_numpy("uint64")
 
 
-def plain(values: pd.Series) -> pd.Series:
-    """Return values in one of the two types that a row's hash is made of."""
-    number = pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
-    return values.astype("float64" if number else str)
+def comparable(values: pd.Series) -> pd.Series:
+    """Return values as one of three types: double, microseconds since 1970, or text."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    if values.dtype == object:
+        kind = pd.api.types.infer_dtype(values, skipna=True)
+        if kind in ("integer", "floating", "mixed-integer-float", "boolean", "decimal"):
+            values = values.astype("float64")
+        elif kind in ("datetime", "datetime64", "date"):
+            values = pd.to_datetime(values, utc=True)
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        numbers = values.to_numpy("float64", na_value=np.nan) + 0.0  # -0.0 is 0.0
+        return pd.Series(np.where(np.isnan(numbers), np.nan, numbers), values.index)
+    if pd.api.types.is_datetime64_any_dtype(values):
+        times = pd.to_datetime(values, utc=True).dt.tz_localize(None)
+        return times.astype("datetime64[us]").astype("int64")
+    text = values.astype(str).astype(object)
+    return text.where(values.notna().to_numpy(bool), "")

@@ -69,7 +69,7 @@ def log_data(rows: pd.DataFrame, context: str):
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
 
-    hashes = "\n".join(row_hashes(rows))
+    hashes = "\n".join(f"{row:016x}" for row in row_hashes(rows, [*rows]))
     digest = hashlib.sha256(f"{[*rows]}{hashes}".encode()).hexdigest()[:32]
     dataset = from_pandas(rows, targets=TARGET, name=context, digest=digest)
     mlflow.log_input(dataset, context)
