@@ -11,6 +11,7 @@ from ..data import TARGET, load, split
 from ..model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from ..ops import ownership
 from ..ops.shell import hush
+from . import record
 from .provenance import origin, record_files, requirements, run_tags
 from .rows import row_hashes
 
@@ -42,6 +43,21 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
         logged, metrics = log_results(model, params, held_out)
         for name, text in origin().items():
             mlflow.log_text(text, f"origin/{name}")
+        columns = [name for name in training if name != TARGET]
+        kept = {"training": training, "held_out": held_out}
+        hashes = {name: row_hashes(rows, sorted(rows)) for name, rows in kept.items()}
+        record.write(
+            {
+                "params": params,
+                "seed": seed,
+                "metrics": metrics,
+                "target": TARGET,
+                "columns": columns,
+                "digest": {name: digest(rows) for name, rows in kept.items()},
+                "rows": {name: len(rows) for name, rows in kept.items()},
+            },
+            hashes,
+        )
         record_files(run.info.run_id, logged.model_id)
     print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     print(f"Run      {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
@@ -64,14 +80,18 @@ def fit(params: dict, seed: int, rows: pd.DataFrame, changes: dict | None):
         raise
 
 
+def digest(rows: pd.DataFrame) -> str:
+    """Return a hash of all `rows`."""
+    return hashlib.sha256(row_hashes(rows, sorted(rows)).tobytes()).hexdigest()[:32]
+
+
 def log_data(rows: pd.DataFrame, context: str):
     """Log `rows` as a data set with their hash, and a hash of each row; return the data set."""
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
 
     hashes = "\n".join(f"{row:016x}" for row in row_hashes(rows, [*rows]))
-    digest = hashlib.sha256(f"{[*rows]}{hashes}".encode()).hexdigest()[:32]
-    dataset = from_pandas(rows, targets=TARGET, name=context, digest=digest)
+    dataset = from_pandas(rows, targets=TARGET, name=context, digest=digest(rows))
     mlflow.log_input(dataset, context)
     mlflow.log_text(hashes, f"data/{context}_rows.txt")
     return dataset
