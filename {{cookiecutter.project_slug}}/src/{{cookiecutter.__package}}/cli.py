@@ -54,16 +54,19 @@ def train(
 
 @app.command()
 def promote(
+    version: Annotated[
+        int | None, typer.Argument(min=1, help="Another version than the challenger.")
+    ] = None,
     unopposed: Annotated[
         bool,
-        typer.Option("--unopposed", help="Leave out a champion that cannot take today's rows."),
+        typer.Option("--unopposed", help="Leave out a champion that cannot be compared."),
     ] = False,
 ) -> None:
-    """Let the challenger be judged; make it the champion if it is good enough, and better."""
+    """Make the challenger the champion if it passes the gate."""
     ownership.connect()
     from .lifecycle import promote
 
-    promote.promote(unopposed=unopposed)
+    promote.promote(unopposed=unopposed, number=version)
 
 
 @app.command()
