@@ -52,7 +52,7 @@ def gain(
 ) -> float:
     """Return by how much the challenger's primary metric is better; negative if it is worse."""
     name, direction = primary
-    return SIGNS[direction] * (challenger[name] - champion[name])
+    return SIGNS[direction] * (challenger[name] - champion[name]) + 0.0  # no -0.0
 
 
 def reasons(

@@ -210,8 +210,8 @@ def show(verdict: Verdict, address: str) -> None:
         if half is not None:
             ends = f"{verdict.gain - half:+.4f} to {verdict.gain + half:+.4f}"
         print(f"Gain     {PRIMARY[0]} {verdict.gain:+.4f} (90 % interval: {ends}; {rows} rows)")
-    if verdict.tries > 1:
-        print(f"Tries    best of {verdict.tries}: part of this gain may be luck")
+        if verdict.tries > 1:
+            print(f"Tries    best of {verdict.tries}: part of this gain may be luck")
 
 
 def table(verdict: Verdict) -> pd.DataFrame:

@@ -97,30 +97,29 @@ def champions() -> list:
     """Return the living versions of the line of champions, oldest first; the champion is the last.
 
     The alias decides who the champion is, and a tag of that version who came before it. Where the
-    tag cannot be read, as of a champion that was made by hand, the times of promotion decide. So
-    they do after the champion was deleted: then the last one is the champion before.
+    tag names no living version, as of a champion that was made by hand, the times of promotion
+    decide. So they do after the champion was deleted: then the last one is the champion before.
     """
     champion = version_of("champion")
     number = champion.version if champion else None
     living = {
-        (version.version, version.run_id): version
+        (str(version.version), version.run_id): version
         for version in versions()
         if ROLLED_BACK not in version.tags and version.version != number
     }
-    line = _line_of(champion) if champion else None
-    if line is None:
+    line = [living[key] for key in _line_of(champion) if key in living] if champion else []
+    if not line:
         until = (_promoted_at(champion) if champion else None) or math.inf
-        times = {key: _promoted_at(version) for key, version in living.items()}
-        known = sorted((time, key) for key, time in times.items() if time and time < until)
-        line = [key for _, key in known]
-    return [living[key] for key in line if key in living] + ([champion] if champion else [])
+        times = ((_promoted_at(version), key) for key, version in living.items())
+        line = [living[key] for time, key in sorted((t, k) for t, k in times if t and t < until)]
+    return [*line, champion] if champion else line
 
 
-def _line_of(champion) -> list[tuple[str, str]] | None:
-    """Return version and run id of the champions before this one; None if no tag tells them."""
+def _line_of(champion) -> list[tuple[str, str]]:
+    """Return version and run id of the champions before this one, as its tag tells them."""
     with suppress(KeyError, TypeError, ValueError):
         return [(str(number), run_id) for number, run_id in json.loads(champion.tags[BEFORE])]
-    return None
+    return []
 
 
 def _promoted_at(version) -> float | None:
