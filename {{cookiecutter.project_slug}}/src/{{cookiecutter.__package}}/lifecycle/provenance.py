@@ -157,6 +157,15 @@ def checksum(name: str) -> str:
         return f" (SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]})"
 
 
+def code_hash() -> str:
+    """Return a hash of the package's files; line endings, which git may change, do not count."""
+    package, total = ROOT / "src" / (__package__ or "").partition(".")[0], hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        content = hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+        total.update(f"{file.relative_to(package).as_posix()} {content}\n".encode())
+    return total.hexdigest()
+
+
 def parameters(run) -> tuple[dict, int]:
     """Return the parameters and the seed of a run that `train` made; refuse another one."""
     params = {name: literal(value) for name, value in run.data.params.items()}

@@ -34,9 +34,9 @@ def write(record: dict, hashes: dict[str, np.ndarray]) -> None:
 
     import mlflow
 
-    mlflow.log_dict({"format": 1, "batches": [], "code": ""} | record, TRAINING)
+    mlflow.log_dict({"format": 1, "batches": []} | record, TRAINING)
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder, "rows.npz"), **hashes)
+        np.savez(Path(folder, "rows.npz"), **hashes)  # type: ignore[arg-type]
         mlflow.log_artifact(str(Path(folder, "rows.npz")), "data")
 
 

@@ -12,7 +12,7 @@ from ..model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from ..ops import ownership
 from ..ops.shell import hush
 from . import record
-from .provenance import origin, record_files, requirements, run_tags
+from .provenance import code_hash, origin, record_files, requirements, run_tags
 from .rows import row_hashes
 
 ROWS = "data/rows.parquet"  # kept by a run whose rows are not those of `load`
@@ -50,6 +50,7 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
             {
                 "params": params,
                 "seed": seed,
+                "code": code_hash(),
                 "metrics": metrics,
                 "target": TARGET,
                 "columns": columns,
