@@ -15,7 +15,7 @@ from mlflow.data.pandas_dataset import from_pandas
 from sklearn.linear_model import LinearRegression
 
 from {{ cookiecutter.__package }} import config
-from {{ cookiecutter.__package }}.lifecycle import candidate, promote, record, registry
+from {{ cookiecutter.__package }}.lifecycle import candidate, gate, promote, record, registry
 from {{ cookiecutter.__package }}.lifecycle.rows import row_hashes
 
 GENERATOR = np.random.default_rng(0)
@@ -50,7 +50,7 @@ class Registry:
 
     def __init__(self, folder):
         self.client, self.folder = mlflow.MlflowClient(), folder
-        self.records, self.hashes, self.frame = {}, {}, FRAME
+        self.records, self.hashes, self.saved, self.frame = {}, {}, {}, FRAME
 
     def train(self, bias=0.0, frame=FRAME, rows=None, alias="challenger", number=None, **changes):
         """Make a version that is wrong by `bias`, as `train` makes one; return its number."""
@@ -76,11 +76,13 @@ class Registry:
         return self.register(run.info.run_id, fitted, signature, alias)
 
     def register(self, run_id, fitted, signature, alias="challenger"):
-        place = self.folder / f"model-{run_id}"
-        mlflow.sklearn.save_model(fitted, place, signature=signature, pip_requirements=[])
+        key = (str(signature), *fitted.coef_, fitted.intercept_)
+        if key not in self.saved:
+            place = self.saved[key] = self.folder / f"model-{run_id}"
+            mlflow.sklearn.save_model(fitted, place, signature=signature, pip_requirements=[])
         with contextlib.suppress(mlflow.MlflowException):
             self.client.create_registered_model(config.MODEL)
-        made = self.client.create_model_version(config.MODEL, place.as_uri(), run_id)
+        made = self.client.create_model_version(config.MODEL, self.saved[key].as_uri(), run_id)
         self.point(made.version, alias)
         return str(made.version)
 
@@ -123,6 +125,7 @@ def models(store, monkeypatch, tmp_path):
         "TARGET": "y", "PRIMARY": ("mse", "minimize"), "THRESHOLDS": {}, "MARGIN": 0,
         "load": lambda: found.frame, "split": split, "measure": measure, "plots": lambda *_: {},
     }  # fmt: skip
+    monkeypatch.setattr(gate, "RESAMPLES", 20)  # for speed
     for module in (promote, candidate):
         for name in own.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, own[name])
@@ -152,11 +155,11 @@ def test_the_first_one_is_promoted_without_thresholds(models, capsys):
     number = models.train(5.0)
     promote.promote()
     assert models.champion() == number
-    (gate,) = models.gates()
-    assert gate.data.tags["verdict"] == "promoted" and gate.info.status == "FINISHED"
-    assert gate.data.tags["challenger"] == number and "champion" not in gate.data.tags
+    (run,) = models.gates()
+    assert run.data.tags["verdict"] == "promoted" and run.info.status == "FINISHED"
+    assert run.data.tags["challenger"] == number and "champion" not in run.data.tags
     tags = models.version(number).tags
-    assert tags["promoted_from"] == "none" and tags["promoted_in_run"] == gate.info.run_id
+    assert tags["promoted_from"] == "none" and tags["promoted_in_run"] == run.info.run_id
     assert json.loads(tags["metrics_of_challenger"])["mse"] == pytest.approx(25, rel=0.2)
     assert "is the champion already" in refused()
     assert "Gain" not in capsys.readouterr().out
@@ -287,8 +290,45 @@ def test_what_load_logs_is_in_the_gate_s_run(models, monkeypatch):
     monkeypatch.setattr(candidate, "load", load)
     models.train()
     promote.promote()
-    (gate,) = models.gates()
-    assert gate.data.params == {"source": "a database"} and gate.data.tags["verdict"] == "promoted"
+    (run,) = models.gates()
+    assert run.data.params == {"source": "a database"} and run.data.tags["verdict"] == "promoted"
+    assert "is no better" in refused(number=int(models.train()))
+    models.frame = FRAME.drop(columns="a")
+    monkeypatch.setattr(candidate, "load", lambda: [mlflow.log_param("p", 1), models.frame][1])
+    assert "needs columns" in refused(unopposed=True)
+    assert [run.info.status for run in models.gates()] == ["FAILED", "FINISHED", "FINISHED"]
+
+
+def test_plots_of_the_same_rows_and_code_are_copied(models, monkeypatch):
+    drawings = []
+
+    def plots(model, X, y):
+        drawings.append(len(X))
+        return {"drawn": Figure()}
+
+    monkeypatch.setattr(promote, "plots", plots)
+    monkeypatch.setattr(promote, "code_hash", lambda: "c")
+
+    def names():
+        run_id = models.gates()[0].info.run_id
+        folders = models.client.list_artifacts(run_id, "plots")
+        return {f.path for one in folders for f in models.client.list_artifacts(run_id, one.path)}
+
+    first = models.train(2.0)
+    models.client.log_text(models.version(first).run_id, "", "plots/kept.png")
+    promote.promote()
+    assert names() == {"plots/challenger/kept.png"} and not drawings
+    models.train(1.0)  # whose run has none
+    promote.promote()
+    assert names() == {"plots/challenger/drawn.png", "plots/champion/kept.png"}
+    third = models.train(0.0, code="d")
+    models.client.log_text(models.version(third).run_id, "", "plots/old.png")
+    promote.promote()
+    assert "plots/challenger/drawn.png" in names()
+    fourth = models.train(0.0, rows=(FRAME.iloc[:140], FRAME.iloc[140:]))
+    models.client.log_text(models.version(fourth).run_id, "", "plots/other.png")
+    refused()
+    assert "plots/challenger/drawn.png" in names() and set(drawings) == {50}
 
 
 # What was rolled back
@@ -401,7 +441,7 @@ def test_rollback_lands_on_the_next_living_champion(models):
     assert models.champion() == numbers[1]
 
 
-@pytest.mark.parametrize("text", ["{", "7", "null", '["1"]', '[["99", "x"]]', None])
+@pytest.mark.parametrize("text", ["{", "7", '[["99", "x"]]', None])
 def test_an_unreadable_tag_costs_nothing(models, text):
     numbers = models.crown(4.0, 3.0, 2.0)
     names = (registry.BEFORE, registry.PROMOTED_AT)
@@ -446,7 +486,8 @@ def test_versions_that_train_did_not_make_get_a_sentence(models):
     models.register(run.info.run_id, fitted, None)
     assert "has no record: train one with this project's train." in refused()
     good = models.train(0.0)
-    models.records[run.info.run_id] = models.records[models.version(good).run_id]
+    for known in (models.records, models.hashes):
+        known[run.info.run_id] = known[models.version(good).run_id]
     models.point("1", "challenger")
     assert "The challenger, version 1, has no signature, so its columns are unknown" in refused()
     made = models.client.create_model_version(config.MODEL, models.version(good).source)

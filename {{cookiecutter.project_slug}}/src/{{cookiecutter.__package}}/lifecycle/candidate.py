@@ -23,34 +23,55 @@ SOURCE = "load() in data.py"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version that is judged under an alias, its record, its model and the columns it takes."""
+    """A version that is judged under an alias, its record, its model and the columns it takes.
+
+    `hashes` are those of the rows of its run by part: "training" and "held_out".
+    """
 
     alias: str
     version: Any
     record: record.Record
+    hashes: dict[str, np.ndarray]
     model: Any
     inputs: Any
 
     def __str__(self) -> str:
         return f"{self.alias}, version {self.version.version}"
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that its rows' hashes are made of."""
+        return sorted([*self.record.columns, self.record.target])
+
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate, the rows it was scored on (as `load` and as its model has them), its metrics."""
+    """A candidate on the `rows` of `load` that it is judged on, and its metrics there.
+
+    `X` and `y` are the same rows as its model takes them.
+    """
 
     candidate: Candidate
     rows: pd.DataFrame
     X: pd.DataFrame
+    y: pd.Series
     metrics: dict[str, float]
     metrics_of: Callable[[np.ndarray], dict[str, float]]  # the same on the rows of some numbers
+
+    def as_trained(self) -> bool:
+        """Return whether these are the held-out rows of the version's own run, and no others."""
+        then, now = self.candidate.hashes["held_out"], self.rows
+        if len(then) != len(now):
+            return False
+        return np.array_equal(np.sort(then), np.sort(row_hashes(now, self.candidate.columns)))
 
 
 def candidate_of(alias: str, version) -> Candidate:
     """Return what is known of a version; raise `UserError` if it cannot be judged."""
     import mlflow
 
-    found = record.read(registry.training_run(version).info.run_id)
+    run_id = registry.training_run(version).info.run_id
+    found, hashes = record.read(run_id), record.row_hashes_of(run_id)
     label = f"The {alias}, version {version.version},"
     try:
         place = mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{version.version}")
@@ -63,7 +84,7 @@ def candidate_of(alias: str, version) -> Candidate:
             f"{label} has no signature, so its columns are unknown: train one with this project's "
             "train."
         )
-    return Candidate(alias, version, found, model, signature.inputs)
+    return Candidate(alias, version, found, hashes, model, signature.inputs)
 
 
 class Today:
@@ -94,7 +115,7 @@ def unseen_rows(candidate: Candidate, today: Today) -> pd.DataFrame:
     not count. Raises `UserError` if the challenger was trained on any held-out row, the champion on
     too many, or if this cannot be known.
     """
-    known, columns = candidate.record, [*candidate.record.columns, candidate.record.target]
+    known, columns = candidate.record, candidate.columns
     if known.target != TARGET:
         raise UserError(
             f"The {candidate}, predicts {known.target}, but TARGET in data.py is {TARGET}: they "
@@ -105,8 +126,8 @@ def unseen_rows(candidate: Candidate, today: Today) -> pd.DataFrame:
             f"The {candidate}, needs columns that your data lacks, so it is not comparable: "
             f"{', '.join(missing[:5])}{', ...' if missing[5:] else '.'}"
         )
-    recorded = record.row_hashes_of(known.run_id)
-    whole, held_out = today.hashes(tuple(sorted(columns)))
+    recorded = candidate.hashes
+    whole, held_out = today.hashes(tuple(columns))
     if gate.share_left(np.concatenate([*recorded.values()]), whole) < LEFT:
         raise UserError(
             f"Fewer than half of the rows that the {candidate}, was trained and tested on are in "
@@ -136,8 +157,12 @@ def score(candidate: Candidate, rows: pd.DataFrame) -> Scored:
 
     Raises `UserError` if it fails, or if a metric that decides is missing or not finite.
     """
+    import mlflow
+
     numbered = rows.reset_index(drop=True)
-    X, y = fitting(numbered.drop(columns=TARGET), candidate.inputs, SOURCE), numbered[TARGET]
+    target = mlflow.models.infer_signature(numbered[[TARGET]]).inputs
+    X, y = (fitting(numbered, schema, SOURCE) for schema in (candidate.inputs, target))
+    y = y[TARGET]
     model = Remembering(candidate.model, X)
 
     def metrics_of(numbers: np.ndarray) -> dict[str, float]:
@@ -154,4 +179,4 @@ def score(candidate: Candidate, rows: pd.DataFrame) -> Scored:
         if not math.isfinite(metrics.get(name, math.nan)):
             why = f"it is {metrics[name]}" if name in metrics else "measure() does not return it"
             raise UserError(f"The {candidate}, has no {name} on these rows: {why}.")
-    return Scored(candidate, rows, X, metrics, metrics_of)
+    return Scored(candidate, rows, X, y, metrics, metrics_of)

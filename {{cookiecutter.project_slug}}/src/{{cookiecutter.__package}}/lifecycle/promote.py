@@ -2,21 +2,19 @@
 
 import json
 import math
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from ..config import GATE_EXPERIMENT, VIEW, UserError
-from ..data import TARGET
 from ..model import PRIMARY
 from ..ops import ownership
 from ..ops.shell import hush
 from . import gate, record, registry
 from .candidate import Candidate, Scored, Today, candidate_of, score, unseen_rows
 from .contract import MARGIN, THRESHOLDS, plots
-from .provenance import record_files, run_tags
+from .provenance import code_hash, record_files, run_tags
 
 
 @dataclass(frozen=True)
@@ -46,15 +44,13 @@ def promote(
     hush()
     gate.check_rules(PRIMARY, THRESHOLDS, MARGIN)
     champion = registry.version_of("champion")
-    challenger = challenger_of(number, champion)
-    registry.open_experiment(GATE_EXPERIMENT)
-    today = Today(frame)
-    rows = unseen_rows(challenger, today)
-    other = opponent(champion, today, unopposed) if champion else None
-    verdict = judge(score(challenger, other.rows if other else rows), other, champion)
+    try:
+        verdict = verdict_on(number, champion, frame, unopposed)
+    except BaseException:
+        mlflow.end_run("FAILED")  # a run that `load` began by logging to it
+        raise
 
     tags = run_tags()
-    # What `load` logged has begun a run.
     with mlflow.active_run() or mlflow.start_run(run_name="gate", tags=tags) as run:
         log(verdict, tags, run.info.run_id)
     show(verdict, f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
@@ -71,6 +67,18 @@ def rollback() -> None:
     champion, before = registry.take_back()
     told = f"taken back: {before.version}" if before else "the version after it was deleted"
     print(f"Version {champion.version} is the champion again ({told})")
+
+
+def verdict_on(
+    number: int | None, champion, frame: pd.DataFrame | None, unopposed: bool
+) -> Verdict:
+    """Return the verdict on a version beside the champion; `promote` says what is raised."""
+    challenger = challenger_of(number, champion)
+    registry.open_experiment(GATE_EXPERIMENT)
+    today = Today(frame)
+    rows = unseen_rows(challenger, today)
+    other = opponent(champion, today, unopposed) if champion else None
+    return judge(score(challenger, other.rows if other else rows), other, champion)
 
 
 def challenger_of(number: int | None, champion) -> Candidate:
@@ -175,8 +183,8 @@ def log(verdict: Verdict, tags: dict[str, str], run_id: str) -> None:
     """Log a verdict to the active run: plots and metrics of both versions, and what decided."""
     import mlflow
 
-    for name, figure in drawn(verdict):
-        mlflow.log_figure(figure, f"{name}.png")
+    for one in verdict.scored:
+        log_plots(one)
     told = {"gain": verdict.gain, "gain_half_width": verdict.half_width}
     told |= {"tries": float(verdict.tries), "rows": float(len(verdict.scored[0].rows))}
     for one in verdict.scored:
@@ -188,16 +196,26 @@ def log(verdict: Verdict, tags: dict[str, str], run_id: str) -> None:
     record_files(run_id)
 
 
-def drawn(verdict: Verdict) -> Iterator[tuple[str, Any]]:
-    """Yield the plots of both versions on the same rows by name; say which fail."""
-    for one in verdict.scored:
-        try:
-            figures = plots(one.candidate.model, one.X, one.rows[TARGET].reset_index(drop=True))
-        except Exception as error:  # whatever the user's function raises: it decides nothing
-            print(f"No plots of the {one.candidate}: {type(error).__name__}: {error}")
-            continue
-        for name, figure in figures.items():
-            yield f"plots/{one.candidate.alias}/{name}", figure
+def log_plots(scored: Scored) -> None:
+    """Log the plots of a version on the rows that it is judged on.
+
+    They take long to draw: if rows and code are those of its training run, they are copied.
+    """
+    import mlflow
+
+    candidate, folder = scored.candidate, f"plots/{scored.candidate.alias}"
+    if candidate.record.code == code_hash() and scored.as_trained():
+        with suppress(mlflow.MlflowException):
+            place = f"runs:/{candidate.record.run_id}/plots"
+            mlflow.log_artifacts(mlflow.artifacts.download_artifacts(place), folder)
+            return
+    try:
+        figures = plots(candidate.model, scored.X, scored.y)
+    except Exception as error:  # whatever the user's function raises: it decides nothing
+        print(f"No plots of the {candidate}: {type(error).__name__}: {error}")
+        return
+    for name, figure in figures.items():
+        mlflow.log_figure(figure, f"{folder}/{name}.png")
 
 
 def show(verdict: Verdict, address: str) -> None:
