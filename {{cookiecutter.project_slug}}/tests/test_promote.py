@@ -170,6 +170,8 @@ def test_a_better_one_is_promoted_and_an_equal_one_is_not(models, monkeypatch, c
     promote.promote()
     models.train(1.0, params={})
     assert refused() == "The challenger is refused, the champion stays: mse is no better."
+    again = models.version(models.train(3.0)).run_id
+    models.client.set_tag(again, "reproduces", "x")  # not a try
     second = models.train(0.0)
     monkeypatch.setattr(promote, "plots", lambda model, X, y: {"error": Figure()})
     promote.promote()

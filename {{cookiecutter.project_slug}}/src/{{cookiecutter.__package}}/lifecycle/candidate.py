@@ -98,12 +98,12 @@ class Today:
         if any(TARGET not in one for one in self.frames):
             raise UserError(f"{SOURCE} returns no column {TARGET}, which is TARGET there.")
         self.held_out = split(self.frames[-1])[1]
-        self._hashes: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._hashes: dict[tuple[str, ...], tuple[list[np.ndarray], np.ndarray]] = {}
 
-    def hashes(self, columns: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the hashes of all rows, and of the held-out ones, over some columns."""
+    def hashes(self, columns: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the hashes of the rows of each frame, and of the held-out rows."""
         if columns not in self._hashes:
-            whole = np.concatenate([row_hashes(frame, columns) for frame in self.frames])
+            whole = [row_hashes(frame, columns) for frame in self.frames]
             self._hashes[columns] = whole, row_hashes(self.held_out, columns)
         return self._hashes[columns]
 
@@ -128,14 +128,14 @@ def unseen_rows(candidate: Candidate, today: Today) -> pd.DataFrame:
         )
     recorded = candidate.hashes
     whole, held_out = today.hashes(tuple(columns))
-    if gate.share_left(np.concatenate([*recorded.values()]), whole) < LEFT:
+    if gate.share_left(np.concatenate([*recorded.values()]), np.concatenate(whole)) < LEFT:
         raise UserError(
             f"Fewer than half of the rows that the {candidate}, was trained and tested on are in "
             "your data today. Either rows were replaced or values in them have changed, so nobody "
             "can tell new rows from those that it was trained on."
             f"{' Train a new challenger.' if candidate.alias == 'challenger' else ''}"
         )
-    fresh = gate.unseen(whole, held_out, recorded["training"])
+    fresh = gate.unseen(whole[-1], held_out, recorded["training"])
     left, leaked = int(fresh.sum()), int((~fresh).sum())
     if leaked and candidate.alias == "challenger":
         raise UserError(
