@@ -57,6 +57,7 @@ def own_temporary_folder() -> Iterator[None]:
 
 def hush() -> None:
     """Silence what MLflow says on every run and asks for nothing."""
+    logging.getLogger("mlflow.models.evaluation").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
     environment = logging.getLogger("mlflow.utils.environment")
     environment.addFilter(lambda record: "installed pip version" not in record.getMessage())
