@@ -109,7 +109,7 @@ def test_the_first_champion_has_to_pass_the_thresholds(life):
     bad = life.train("n_estimators=1", "max_depth=1")
     told = life.refused("promote")
     assert (
-        "The challenger is refused, the champion stays: roc_auc misses its threshold; "
+        "The challenger is refused: roc_auc misses its threshold; "
         "recall misses its threshold." in told
     )
     assert "roc_auc" in told and ">= 0.95" in told and "0.8501" in told
@@ -134,6 +134,12 @@ def test_a_better_one_is_promoted_an_equal_and_a_worse_one_are_not(life):
     assert life.aliases()["champion"] == int(better)
     tags = life.tags(better)
     assert tags["promoted_from"] == str(first)
+    gate = life.python(f"""
+run = client.get_run({tags["promoted_in_run"]!r})
+print(client.get_experiment(run.info.experiment_id).name, run.data.metrics["tries"])
+for one in client.list_artifacts(run.info.run_id, "plots"):
+    print(one.path, len(client.list_artifacts(run.info.run_id, one.path)))""").splitlines()
+    assert gate == ["my-ml-project-gate 1.0", "plots/challenger 3", "plots/champion 3"]
     assert {"metrics_of_challenger", "metrics_of_champion"} <= tags.keys()
 
     equal = life.python(f"""
@@ -173,7 +179,8 @@ def test_rollback_goes_down_the_line_and_stops_at_its_end(life):
     assert "rolled_back_by" in life.tags(second)
     assert f"There was no champion before version {first}: it stays." in life.refused("rollback")
     life.point(str(second), "challenger")
-    assert not life.run("promote").returncode
+    assert f"judge it all the same: promote {second}" in life.refused("promote")
+    life.done(f"promote {second}")
     assert life.aliases()["champion"] == second
 
 

@@ -83,7 +83,7 @@ print(data.split(frame)[1].head(60).drop(columns=data.TARGET).to_json(orient="re
         run_id = re.search(r"/runs/(\w+)", run("train --seed 1"))[1]
         if name == "regression":
             told = run("promote", 1)
-            assert "needs columns that your data lacks" in told and "promote --unopposed" in told
+            assert "predicts malignant, but TARGET in" in told and "promote --unopposed" in told
         assert "is the champion (before: " in run("promote --unopposed")
         assert "Reproduced, within" in run(f"reproduce {run_id}")
 

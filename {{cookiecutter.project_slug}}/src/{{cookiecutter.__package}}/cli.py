@@ -62,6 +62,9 @@ def train(
 
 @app.command()
 def promote(
+    version: Annotated[
+        int | None, typer.Argument(min=1, help="Another version than the challenger.")
+    ] = None,
     unopposed: Annotated[
         bool,
         typer.Option("--unopposed", help="Judge by THRESHOLDS alone, without the champion."),
@@ -71,7 +74,7 @@ def promote(
     ownership.connect()
     from .lifecycle import promote
 
-    promote.promote(unopposed=unopposed)
+    promote.promote(unopposed=unopposed, number=version)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from . import record
 from .drift import ALPHA, compare, draw
 from .promote import promote
 from .registry import version_of
+from .remember import Remembering
 from .report import Watched, report
 from .requests import records, rows_of
 from .rows import fitting, inputs_of, read, scored
@@ -220,28 +221,6 @@ def qualities(watched: Watched) -> pd.DataFrame | None:
     smaller = np.array(chance) < loss - 1e-12  # where a metric is undefined, it is none
     found.loc[name, "p"] = (1 + np.sum(~smaller)) / (1 + PERMUTATIONS)
     return found
-
-
-class Remembering:
-    """A fitted model that answers the rows `X` once, and parts of them, by index, from memory."""
-
-    def __init__(self, model, X: pd.DataFrame) -> None:
-        self._model, self._X = model, X
-        self._known: dict[str, np.ndarray] = {}
-
-    def __getattr__(self, name: str):
-        found = getattr(self._model, name)
-        if name not in ("predict", "predict_proba", "decision_function"):
-            return found
-
-        def answer(rows):
-            if not isinstance(rows, pd.DataFrame):
-                return found(rows)
-            if name not in self._known:
-                self._known[name] = found(self._X)
-            return self._known[name][rows.index]
-
-        return answer
 
 
 def judgement(drift: pd.DataFrame, quality: pd.DataFrame | None) -> str:
