@@ -127,11 +127,11 @@ def monitor(
         bool, typer.Option("--retrain", help="On drift or decay: train anew, ask the gate.")
     ] = False,
 ) -> None:
-    """Report drift and live quality of what was served."""
+    """Report drift and live quality of what was served; exit 3 on drift or decay."""
     ownership.connect()
     from .lifecycle import monitor
 
-    monitor.monitor(file, labels, retrain)
+    raise typer.Exit(monitor.monitor(file, labels, retrain))
 
 
 @app.command()

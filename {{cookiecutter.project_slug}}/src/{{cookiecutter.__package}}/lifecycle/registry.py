@@ -4,7 +4,8 @@ import getpass
 import json
 from datetime import datetime
 
-from ..config import MODEL
+from ..config import MODEL, SETTINGS, UserError
+from ..ops.shell import command, quoted
 
 LINE = "champions"  # tag of the registered model: its champions, one after another
 
@@ -19,6 +20,54 @@ def version_of(alias: str):
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def training_run(version):
+    """Return the run that a version was made in.
+
+    Raises `UserError` if the version has no run, or its run is deleted or gone.
+    """
+    import mlflow
+
+    label = f"Version {version.version}"
+    if not version.run_id:
+        raise UserError(f"{label} has no run: train one with this project's train.")
+    try:
+        run = mlflow.get_run(version.run_id)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise UserError(
+            f"{label} was made in run {version.run_id}, which no longer exists: train again."
+        ) from error
+    if run.info.lifecycle_stage != "active":
+        raise UserError(
+            f"{label} was made in run {version.run_id}, which is deleted. To restore it: "
+            f"{mlflow_command('runs', 'restore', '--run-id', version.run_id)}"
+        )
+    return run
+
+
+def open_experiment(name: str) -> None:
+    """Log to the experiment `name` from now on, and make it if there is none.
+
+    Raises `UserError` if it was deleted.
+    """
+    import mlflow
+
+    known = mlflow.MlflowClient().get_experiment_by_name(name)
+    if known and known.lifecycle_stage != "active":
+        number = known.experiment_id
+        raise UserError(
+            f"The experiment {name} was deleted. To restore it: "
+            f"{mlflow_command('experiments', 'restore', '--experiment-id', number)}"
+        )
+    mlflow.set_experiment(name)
+
+
+def mlflow_command(*words: str) -> str:
+    """Return what to type to run one of MLflow's own commands on this history."""
+    return f"{command('mlflow')} {quoted('--env-file', SETTINGS, *words)}"
 
 
 def crown(challenger, champion, results: dict, run_id: str) -> None:

@@ -2,12 +2,14 @@
 
 import base64
 import csv
+import heapq
 import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -68,11 +70,23 @@ def rows_of(kind: str, given: str) -> list[dict]:
 
 
 def records() -> Iterator[dict]:
-    """Yield what the logs of served predictions have, the newest first."""
-    files = sorted(LOG.parent.glob(f"{LOG.name}*"), key=lambda file: file.stat().st_mtime)
-    for file in reversed(files):
-        for line in reversed(file.read_text("utf-8").split("\n")):
+    """Yield what the logs of all servers have, the newest prediction first."""
+    logs: dict[str, list[tuple[int, Path]]] = {}
+    for file in LOG.parent.glob(f"{LOG.name}*"):
+        name, _, number = file.name.partition(".jsonl")
+        age = number.lstrip(".")  # of a file that was rotated; the newest has none
+        logs.setdefault(name, []).append((int(age) if age.isdecimal() else 0, file))
+    streams = [_records(file for _, file in sorted(files)) for files in logs.values()]
+    yield from heapq.merge(*streams, key=lambda record: str(record.get("time", "")), reverse=True)
+
+
+def _records(files: Iterable[Path]) -> Iterator[dict]:
+    """Yield the records of one server's files, which begin with the newest one."""
+    for file in files:
+        for line in reversed(file.read_text("utf-8", errors="replace").split("\n")):
             try:
-                yield json.loads(line)
+                record = json.loads(line)
             except json.JSONDecodeError:  # the end of the file, or what a crash has cut
                 continue
+            if isinstance(record, dict):
+                yield record
