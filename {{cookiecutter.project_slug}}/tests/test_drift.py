@@ -155,6 +155,7 @@ def test_new_values_are_expected_where_many_values_occur_once(rng):
     old, new = table[:3000], table[3000:].copy()
     found = compare(old, new)
     assert found.loc["customer", "unseen"] > 0.05 and not found["drift"].any()
+    assert found.loc["customer", "p_unseen"] > ALPHA
     new.loc[new.index[::10], "city"] = "elsewhere"
     found = compare(old, new)
     assert "unseen" in found.loc["city", "why"] and found.loc["city", "unseen"] == 0.1
@@ -197,5 +198,6 @@ def test_pictures_are_drawn_of_every_kind_of_column(rng):
     for rows in (old, new):
         rows["at"] = pd.Timestamp("2026-01-01")
         rows["a $name\nwith a line"] = 1.0
+        rows.loc[:20, "height"] = np.inf
     for picture in draw(old, new, compare(old, new)).values():
         picture.canvas.draw()

@@ -31,7 +31,9 @@ def draw_distances(drift: pd.DataFrame) -> Figure:
         axis.text(size, float(place), told, va="center", fontsize=8, color="#333333")
     axis.axvline(DISTANCE, color="#333333", linewidth=0.8, linestyle=":")
     axis.set_yticks(places, [short(name, 32) for name in top.index], fontsize=9)
-    axis.set_xlim(0, max(0.2, 1.25 * top["size"].max() if len(top) else 0))
+    most = max(0.2, top["size"].max() if len(top) else 0)
+    axis.set_xlim(0, 1.25 * most)  # with room for the words
+    axis.set_xticks([tick for tick in axis.get_xticks() if tick <= max(most, 0.2)])
     axis.set_xlabel(
         f"difference between the shares of reference and new rows (dotted: {DISTANCE})", fontsize=8
     )
@@ -76,6 +78,9 @@ def draw_column(axis, sort: str, was: pd.Series, now: pd.Series) -> None:
         parts = {name: (part.astype(str).str.len(), color) for name, (part, color) in parts.items()}
         axis.set_xlabel("characters", fontsize=7)
     whole = pd.concat([part for part, _ in parts.values()]).astype(float)
+    whole = whole[np.isfinite(whole)]
+    if whole.empty:
+        return
     edges = np.histogram_bin_edges(whole, BINS, tuple(whole.quantile([0.002, 0.998])))
     for name, (part, color) in parts.items():
         inside = part.astype(float).clip(edges[0], edges[-1])

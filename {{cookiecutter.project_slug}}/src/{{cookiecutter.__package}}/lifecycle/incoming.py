@@ -28,14 +28,15 @@ class Labels(NamedTuple):
 class Incoming(NamedTuple):
     """New rows: their features, in the types of a signature, and those rows that have a label.
 
-    `remarks` say what was left out. `trouble` says why the labels cannot be used; it is None where
-    there are none.
+    `remarks` say what was left out, and `left_out` how many rows did not fit. `trouble` says why
+    the labels cannot be used; it is None where there are none.
     """
 
     live: pd.DataFrame
     labelled: pd.DataFrame
     remarks: list[str]
     trouble: str | None
+    left_out: int = 0
 
 
 class Newest:
@@ -61,6 +62,7 @@ class Gathered:
     labelled: Newest = field(default_factory=lambda: Newest(NEWEST))
     found: int = 0  # labels that found their row
     several: bool = False  # whether a labelled request had several rows
+    left_out: int = 0  # rows that do not fit
     remarks: list[str] = field(default_factory=list)
 
     def incoming(self, ids: str) -> Incoming:
@@ -83,7 +85,7 @@ class Gathered:
             self.remarks.append(
                 f"{self.labelled.added:,} rows have a label: the newest {NEWEST:,} are measured."
             )
-        return Incoming(self.live.rows, self.labelled.rows, self.remarks, trouble)
+        return Incoming(self.live.rows, self.labelled.rows, self.remarks, trouble, self.left_out)
 
 
 def last_of_each(rows):
@@ -156,7 +158,7 @@ def from_log(run_id: str, inputs: Any, labels: Labels | None) -> Incoming:
     of_labels, wanted = {*index}, {*index.get_level_values(0)}
     live: list[tuple] = []  # pairs of a key and a row, the newest first
     labelled: list[tuple] = []
-    gathered, unread = Gathered(labels, Newest(ROWS)), 0
+    gathered = Gathered(labels, Newest(ROWS))
     for record in records():
         if len(live) >= ROWS and not wanted:
             break
@@ -166,8 +168,8 @@ def from_log(run_id: str, inputs: Any, labels: Labels | None) -> Incoming:
         try:
             rows = rows_of(record["type"], record["input"])
             pairs = [((record["id"], place), row) for place, row in enumerate(rows)][::-1]
-        except (KeyError, TypeError, ValueError):
-            unread += 1
+        except (KeyError, TypeError, UserError, ValueError):
+            gathered.left_out += 1
             continue
         live += pairs if len(live) < ROWS else []
         if asked:
@@ -182,8 +184,10 @@ def from_log(run_id: str, inputs: Any, labels: Labels | None) -> Incoming:
         for X in that_fit(labelled, inputs):
             gathered.labelled.add(X.join(labels.values, how="inner"))
         gathered.labelled.added = gathered.found
-    if left_out := unread + len(live) - gathered.live.added:
-        gathered.remarks.append(f"{left_out} rows of the log do not fit the model: left out.")
+    gathered.left_out += len(live) - gathered.live.added
+    if count := gathered.left_out:
+        what = "1 row of the log does" if count == 1 else f"{count} rows of the log do"
+        gathered.remarks.append(f"{what} not fit the model: left out.")
     return gathered.incoming("the header x-prediction-id of each answer")
 
 
@@ -193,7 +197,7 @@ def that_fit(pairs: list[tuple], inputs: Any) -> Iterator[pd.DataFrame]:
     kept = [pair for pair in reversed(pairs) if isinstance(pair[1], dict) and names <= {*pair[1]}]
     if kept:
         index = pd.MultiIndex.from_tuples([key for key, _ in kept], names=["id", "row"])
-        for X in by_halves(pd.DataFrame([row for _, row in kept]), inputs):
+        for X in by_halves(pd.DataFrame([row for _, row in kept], dtype=object), inputs):
             yield X.set_axis(index.take(X.index))
 
 

@@ -76,12 +76,13 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
     known = labels_of(labels, kept) if labels else None
     came = from_file(source, inputs, kept, known) if source else from_log(run_id, inputs, known)
     if len(came.live) < FEWEST:
-        what = source or "The log"
-        few = f"{what} has {len(came.live)} rows for the champion, version {version.version}"
-        if not (source or came.live.size):
-            few = f"The champion, version {version.version}, has served nothing yet"
-        advice = "" if source else " Ask `serve`, or name a file."
-        raise UserError(" ".join([f"{few}: at least {FEWEST} are needed.{advice}", *came.remarks]))
+        who = f"champion, version {version.version}"
+        if not (source or len(came.live) or came.left_out):
+            raise UserError(f"The {who}, has served nothing yet: ask `serve`, or name a file.")
+        raise UserError(
+            f"{source or 'The log'} has {len(came.live)} rows for the {who}: at least {FEWEST} are "
+            f"needed to say something. {' '.join(came.remarks)}".strip()
+        )
     return Watched(version, mlflow.sklearn.load_model(place), reference, came)
 
 

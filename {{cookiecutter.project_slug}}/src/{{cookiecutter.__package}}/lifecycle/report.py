@@ -20,7 +20,6 @@ from .quality import PER_CLASS, Quality
 from .registry import open_experiment
 
 MONITORS = "monitors_run"  # tag of the run above all reports on a version: its training run
-AT_ONCE = 500  # metrics; MLflow takes no more than 1000
 LONGEST = 200  # characters of a column's name in that of a metric; MLflow takes 250 of all
 LINES = 200  # columns in the table of the page
 # Measured by the template's benchmarks/alarms.py, where nothing changed.
@@ -84,10 +83,10 @@ def log(report: Report):
     with mlflow.start_run(
         run_name=name, tags=run_tags() | tags, parent_run_id=above, nested=True
     ) as run:
-        log_metrics(found, run.info.run_id)
+        mlflow.log_metrics(found)
         mlflow.log_text(page(report), "report.html")
         record_files(run.info.run_id)
-    log_metrics(found, above, step)
+    mlflow.log_metrics(found, step=step, run_id=above)
     return run.info
 
 
@@ -107,13 +106,6 @@ def metrics(report: Report) -> dict[str, float]:
         live = report.quality.table["live"].dropna()
         found |= {f"live/{name}": float(value) for name, value in live.items()}
     return found
-
-
-def log_metrics(found: dict[str, float], run_id: str, step: int = 0) -> None:
-    """Log metrics to a run, however many."""
-    items = [*found.items()]
-    for first in range(0, len(items), AT_ONCE):
-        mlflow.log_metrics(dict(items[first : first + AT_ONCE]), step=step, run_id=run_id)
 
 
 def run_above(version) -> str:
@@ -143,19 +135,22 @@ def page(report: Report) -> str:
     color = VERDICTS.get(verdict, ALARM)
     drifting = report.drift.index[report.drift["drift"]]
     count = f"{len(drifting)} of {len(report.drift)} columns drift"
-    names = html.escape(": " + ", ".join(map(str, drifting[:8]))) if len(drifting) else ""
+    shown = [*map(str, drifting[:8]), *["and others"] * (len(drifting) > 8)]
+    names = html.escape(": " + ", ".join(shown)) if shown else ""
     remarks = "".join(f"<p>{html.escape(one)}</p>" for one in watched.came.remarks)
-    told = [f"<h2>Quality</h2><p>{html.escape(quality_in_words(report.quality))}</p>"]
+    told = []
+    for heading, picture in report.pictures.items():
+        source = f"data:image/png;base64,{png(picture)}"
+        told.append(f'<h2>{heading}</h2><img alt="{heading}" src="{source}">')
+    told.append(f"<h2>Quality</h2><p>{html.escape(quality_in_words(report.quality))}</p>")
     if report.quality is not None:
         told.append(table(readable_quality(report.quality.table)))
-    for heading, picture in report.pictures.items():
-        told.append(
-            f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{png(picture)}">'
-        )
     told.append(f"<h2>Columns</h2>{table(readable_drift(report.drift), report.drift['drift'])}")
+    if len(report.drift) > LINES:
+        told.append(f"<p>... and {len(report.drift) - LINES} more.</p>")
     return f"""<!doctype html><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
 <div class="verdict" style="border-color: {color}"><h1 style="color: {color}">{title}</h1>
-<p>{count}{names}{"" if len(drifting) <= 8 else ", ..."}.</p>
+<p>{count}{names}.</p>
 <p>{len(watched.live):,} new rows, compared with {len(watched.reference):,} held-out rows of the
 training run.</p>{remarks}</div>
 {"".join(told)}
@@ -213,7 +208,7 @@ def readable_drift(drift: pd.DataFrame) -> pd.DataFrame:
             "column": [str(name) for name in kept.index],
             "kind": kept["kind"],
             "distance": kept["distance"].map("{:.2f}".format).where(tested, "not tested"),
-            "p": kept["p"].map(probability),
+            "p": kept[["p", "p_missing", "p_unseen"]].min(axis=1).map(probability),
             "missing": missing.where(kept["missing_before"] + kept["missing"] > 0, ""),
             "unseen": kept["unseen"].map(share),
             "drift": kept["why"],
