@@ -24,10 +24,10 @@ class Life(History):
         told = self.done(" ".join(["train", *(f"-p {param}" for param in params)]))
         return re.search(r"/versions/(\d+)", told)[1]
 
-    def done(self, words):
-        """Run what has to succeed; return what it says."""
+    def done(self, words, code=0):
+        """Run what has to end with an exit code; return what it says."""
         done = self.run(words)
-        assert not done.returncode, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
     def newest_run(self):

@@ -100,7 +100,7 @@ print(found.prediction.nunique() > 2, "probability" in found)""")
         assert f"Verdict  on {len(records)} rows" in told and "stable" in told
         if name == "regression":  # it takes no missing value, from nowhere
             told = run(f"monitor {rows}")  # the file has the target: live quality, too
-            assert "promoted" in told and "Verdict" in told
+            assert "held-out rows" in told and "Verdict" in told
             ((status, answer),) = others
             assert status == 400 and "bmi is missing in row 1" in answer["message"]
             project.python(f"""

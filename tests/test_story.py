@@ -114,7 +114,8 @@ name = "my-ml-project"
 places = [one.experiment_id for one in client.search_experiments()]
 runs = client.search_runs(places, order_by=["start_time ASC"])
 versions = {{v.version: v for v in client.search_model_versions(f"name='{{name}}'")}}
-above = [run for run in runs if run.data.tags.get("monitors") == {first!r}]
+above = [run for run in runs
+         if run.data.tags.get("monitors_run") == versions[{first!r}].run_id]
 print(json.dumps({{
     "verdicts": [run.data.tags["verdict"] for run in runs if "verdict" in run.data.tags],
     "unfinished": [run.info.run_id for run in runs if run.info.status != "FINISHED"],
@@ -123,6 +124,8 @@ print(json.dumps({{
     "retrained": client.get_run(versions[{second!r}].run_id).data.tags["retrained_after"],
     "curve": [m.value for m in client.get_metric_history(above[0].info.run_id, "drifting")],
     "live": [m.value for m in client.get_metric_history(above[0].info.run_id, "live/roc_auc")],
+    "places": [[client.get_experiment(run.info.experiment_id).name] for run in runs
+               if run.data.tags.get("step") == "monitor"],
     "reports": {{run.info.run_id: run.data.tags["verdict"] for run in runs
                 if run.data.tags.get("mlflow.parentRunId") == above[0].info.run_id}},
 }}))"""))  # fmt: skip
@@ -136,6 +139,7 @@ print(json.dumps({{
     gate = (json.loads(tags[f"metrics_of_{one}"])["roc_auc"] for one in ("challenger", "champion"))
     assert next(gate) > next(gate)
     assert trail["reports"][trail["retrained"]] == "drift and decay"
+    assert trail["places"] == [["my-ml-project-monitoring"]] * len(trail["places"])
     assert trail["curve"][0] == trail["curve"][1] == 0 < trail["curve"][2]
     assert trail["live"][2] < trail["live"][1]
 
@@ -156,10 +160,13 @@ def see(browser, life, first, second, report, picture):
 
     (above,) = life.ask("SELECT run_uuid FROM tags WHERE key = 'monitors' AND value = '1'")[0]
     view = "?workflowType=machine_learning"
-    browser.goto(f"{life.uri}/#/experiments/1/runs/{above}/model-metrics{view}")
+    (reports,) = life.ask(
+        "SELECT experiment_id FROM experiments WHERE name = 'my-ml-project-monitoring'"
+    )[0]
+    browser.goto(f"{life.uri}/#/experiments/{reports}/runs/{above}/model-metrics{view}")
     browser.get_by_text("monitoring of version 1 (drift/area_error)").first.wait_for()
 
-    browser.goto(f"{life.uri}/#/experiments/1/runs{view}")
+    browser.goto(f"{life.uri}/#/experiments/{reports}/runs{view}")
     browser.get_by_text(f"monitoring of version {second}", exact=True).first.wait_for()
     ((gates,),) = life.ask("SELECT experiment_id FROM experiments WHERE name LIKE '%-gate'")
     browser.goto(f"{life.uri}/#/experiments/{gates}/runs{view}")
@@ -183,14 +190,14 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
     few = write("few.csv", columns, values[:9])
     narrow = write("narrow.csv", columns[1:], [row[1:] for row in values[:60]])
     wrong = write("wrong.csv", [*columns, TARGET], [[*row, "maybe"] for row in values[:60]])
-    unknown = write("unknown.csv", ["id", TARGET], [[f"x{n}", 1] for n in range(60)])
+    write("unknown.csv", ["id", TARGET], [[f"x{n}", 1] for n in range(60)])
     nameless = write("nameless.csv", ["number", TARGET], [[1, 1]])
     lines = [",".join(columns), *(",".join(map(str, row)) for row in values[:60])]
     (run_id,) = life.ask("SELECT run_id FROM model_versions WHERE version = 1")[0]
     record = {"id": "big", "run_id": run_id, "type": "text/csv", "input": "\n".join(lines)}
     log = life.project.path / "serving" / "predictions-1.jsonl"  # one request of 60 rows
     log.write_text(json.dumps(record) + "\n")
-    rowless = write("rowless.csv", ["id", TARGET], [["big", 1]])
+    write("rowless.csv", ["id", TARGET], [["big", 1]])
     rowful = [["big", n, one[TARGET]] for n, one in enumerate(patients[:60])]
     write("rowful.csv", ["id", "row", TARGET], rowful)
     half = write("half.csv", [*columns, TARGET], [[*row, 1] for row in values[:60]])
@@ -202,22 +209,34 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
         f"{few}": "few.csv has 9 rows for the champion, version 1: at least 50 are needed",
         f"{narrow}": "narrow.csv lacks the column mean_radius, which the model needs",
         f"{wrong}": "wrong.csv: 60 values of malignant are not whole numbers (rows 1, 2, 3",
-        f"labels={unknown}": "unknown.csv labels 0 of the rows: at least 50 are needed",
         f"labels={gapped}": "gapped.csv: 1 value of malignant is not a whole number (row 3",
         f"labels={nameless}": "nameless.csv lacks the column id.",
-        f"labels={rowless}": "rowless.csv needs a column row, from 0: a request had several rows",
         f"{half}, retrain=True": "there are 60 different rows with one, and at least 200",
         "retrain=True": "there are 0 different rows with one, and at least 200 are needed",
         "pathlib.Path('no.xls')": "no.xls ends neither in .csv nor in .parquet.",
     }
     life.refuses({f"monitor.monitor({call})": sentence for call, sentence in asked.items()})
 
-    told = life.done(f"monitor --labels {tmp_path}/rowful.csv")
-    assert re.search(r"accuracy +0\.9\d* +(0\.9|1)", told)
+    def reported(words):
+        """Return what a report says that is made though the labels cannot be used."""
+        done = life.run(words)
+        assert done.returncode in (0, 3), done.stderr  # the first rows of the sample are no sample
+        assert "Verdict  on 60 rows of version 1" in done.stdout
+        assert "decay" not in done.stdout.rpartition("Verdict")[2]
+        return done.stdout
 
-    told = life.done(f"monitor {tmp_path}/sparse.csv")
-    assert "Verdict  on 60 rows" in told
-    assert "accuracy" not in told  # nine labels are too few to say so
+    for name, sentence in {
+        "unknown.csv": "unknown.csv labels 0 of the rows, at least 50 are needed",
+        "rowless.csv": "rowless.csv needs a column row, from 0: a request had several rows",
+    }.items():
+        told = reported(f"monitor --labels {tmp_path}/{name}")
+        assert f"Cannot tell: {sentence}" in re.sub(r"/\S*/", "", told)
+    told = reported(f"monitor --labels {tmp_path}/rowful.csv")
+    assert re.search(r"accuracy +0\.9\d* +(0\.9|1)", told)
+    assert "60 of 60 labels" in told and "0 found none" in told
+
+    told = reported(f"monitor {tmp_path}/sparse.csv")
+    assert "9 labels, at least 50 are needed" in told
 
     shutil.rmtree(life.project.path / "serving")
     assert "has served nothing yet: ask `serve`, or name a file." in life.refused("monitor")

@@ -139,11 +139,11 @@ def monitor(
         bool, typer.Option("--retrain", help="On drift or decay: train again, and promote.")
     ] = False,
 ) -> None:
-    """Report drift and live quality of the champion."""
+    """Report drift and live quality of the champion; exit 3 on drift or decay."""
     ownership.connect()
     from .lifecycle import monitor
 
-    monitor.monitor(file, labels, retrain)
+    raise typer.Exit(monitor.monitor(file, labels, retrain))
 
 
 @app.command()
