@@ -80,7 +80,7 @@ def age(file: Path) -> int:
 def newest_first(files: list[Path]) -> Iterator[dict]:
     """Yield the records of one log, whose newest file comes first."""
     for file in files:
-        for line in reversed(file.read_text("utf-8").split("\n")):
+        for line in reversed(file.read_text("utf-8", errors="replace").split("\n")):
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:  # the end of the file, or what a crash has cut
