@@ -310,7 +310,9 @@ def test_a_version_that_is_gone_is_told(following):
     assert follow()[2] == "there is no champion any more; version 7 stays: promote a version"
     registry.versions.clear()
     assert "version 7 answers, but it was deleted: promote another one" in follow()[2]
-    registry.versions["7"] = registry.alias = named("7", "b" * 32)  # a model made again
+    registry.versions["7"] = named("7", "b" * 32)  # a model made again
+    assert "version 7 answers, but it was deleted" in follow()[2]
+    registry.alias = registry.versions["7"]
     assert follow() == ("7", "b" * 32, "")
 
 
