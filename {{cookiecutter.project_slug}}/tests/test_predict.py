@@ -125,6 +125,7 @@ def test_a_file_of_several_chunks_keeps_its_types(ask, tmp_path):
         ("note,n\n,1\n,2\na,10.5\n", "1 value of n is not a whole number (row 3: '10.5')."),
         ("note,n\n,1\n,\n", "1 value of n is not a whole number (row 2: missing)."),
         ("note,n\na,1,7\nb,2,7\n", "a row has more fields than the header."),
+        ("note,n\na,1\nb,2,3\n", "cannot be read: "),
         ("note\na\n", "lacks the column n, which the model needs; it has note."),
         ("note,n,prediction\na,1,1\n", "has a column prediction, as the output will: rename it."),
         ("note;n\na;1,5\n", "separates its columns by semicolons. Save it with commas"),

@@ -196,6 +196,23 @@ def test_a_request_that_cannot_be_answered_gets_a_sentence(champion, log, conten
     assert headers["x-prediction-id"] and file.read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "sentence"),
+    [
+        (b"", CSV, "cannot be read as CSV: No columns"),
+        (b"a,b\n1,2\n1,2,3\n", CSV, "cannot be read as CSV: Error tokenizing data"),
+        (b"a,b\n", CSV, "has no rows"),
+        (b"a;b\n1,5;2\n", CSV, "The request separates its columns by semicolons. Save it with"),
+        ("a,b,é\n1,2,3\n".encode("latin-1"), CSV, "The request is not UTF-8. Save it as UTF-8"),
+        (b"PAR1", PARQUET, "cannot be read as Parquet: "),
+    ],
+)
+def test_a_file_that_cannot_be_read_gets_a_sentence(champion, body, kind, sentence):
+    status, _, told = asyncio.run(ask(serve.served(champion, None), body=body, kind=kind))
+    message = json.loads(told)["message"]
+    assert status == 400 and sentence in message and "\n" not in message
+
+
 def test_probabilities_come_on_request(champion, log):
     log, file = log
     app, body = serve.served(champion, log), json.dumps({"inputs": ROWS.to_dict("list")}).encode()
@@ -293,7 +310,9 @@ def test_a_version_that_is_gone_is_told(following):
     assert follow()[2] == "there is no champion any more; version 7 stays: promote a version"
     registry.versions.clear()
     assert "version 7 answers, but it was deleted: promote another one" in follow()[2]
-    registry.versions["7"] = registry.alias = named("7", "b" * 32)  # a model made again
+    registry.versions["7"] = named("7", "b" * 32)  # a model made again
+    assert "version 7 answers, but it was deleted" in follow()[2]
+    registry.alias = registry.versions["7"]
     assert follow() == ("7", "b" * 32, "")
 
 

@@ -46,7 +46,8 @@ def from_csv(body: bytes, names: list[str]) -> pd.DataFrame:
     try:
         return pd.concat([*csv_rows(io.BytesIO(body), "The request")] or [pd.DataFrame()])
     except ValueError as error:
-        raise UserError(f"The request cannot be read as CSV: {error}") from error
+        what = str(error).splitlines()[0]
+        raise UserError(f"The request cannot be read as CSV: {what}") from error
 
 
 def from_parquet(body: bytes, names: list[str]) -> pd.DataFrame:
@@ -56,7 +57,8 @@ def from_parquet(body: bytes, names: list[str]) -> pd.DataFrame:
         parts = parquet_rows(io.BytesIO(body), "The request", threads=False)
         return pd.concat([rows for rows, _ in parts] or [pd.DataFrame()])
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"The request cannot be read as Parquet: {error}") from error
+        what = str(error).splitlines()[0]
+        raise UserError(f"The request cannot be read as Parquet: {what}") from error
 
 
 def from_json(body: bytes, names: list[str]) -> pd.DataFrame:

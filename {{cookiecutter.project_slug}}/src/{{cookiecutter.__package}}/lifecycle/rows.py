@@ -53,7 +53,7 @@ def chunks(source: Path) -> Iterator[tuple[pd.DataFrame, float]]:
             for rows in csv_rows(raw, source):
                 yield rows, raw.tell() / source.stat().st_size
     except (OSError, pa.ArrowException, ValueError) as error:  # pandas' own are ValueErrors
-        raise UserError(f"{source} cannot be read: {error}") from error
+        raise UserError(f"{source} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def parquet_rows(

@@ -85,16 +85,16 @@ class Champion:
 
     def state(self) -> str:
         """Return whether the version that answers still is in the registry, as text."""
-        number = self.now.version
+        number, there = self.now.version, False
         try:
             version = mlflow.MlflowClient().get_model_version(MODEL, number)
+            there = version.run_id == self.now.run_id
         except mlflow.MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return f"version {number} answers, but it was deleted: promote another one"
-        if version.run_id != self.now.run_id:
-            return f"version {number} answers, but it was deleted: promote another one"
-        return f"version {number} stays: promote a version"
+        if there:
+            return f"version {number} stays: promote a version"
+        return f"version {number} answers, but it was deleted: promote another one"
 
     def tell(self, about: str, trouble: str) -> None:
         """Keep what is wrong for `/health`, and say it once."""
