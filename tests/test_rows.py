@@ -5,8 +5,6 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-
-
 def test_another_lock_is_told_at_once_and_an_undefined_metric_is_the_same_again(uv_project):
     told = uv_project.python("""
 from types import SimpleNamespace as Named
