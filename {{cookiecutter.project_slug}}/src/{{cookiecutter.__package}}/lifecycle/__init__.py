@@ -1,1 +1,6 @@
-"""What happens to a model: train, promote, predict, serve, monitor, reproduce."""
+"""What happens to a model, from training to retraining: one module per command, and what they share.
+
+skops comes before MLflow: when it is imported, it looks through all modules that are loaded.
+"""
+
+import skops.io  # noqa: F401
