@@ -179,7 +179,7 @@ def test_rollback_goes_down_the_line_and_stops_at_its_end(life):
     assert "rolled_back_by" in life.tags(second)
     assert f"There was no champion before version {first}: it stays." in life.refused("rollback")
     life.point(str(second), "challenger")
-    assert f"judge it all the same: promote {second}" in life.refused("promote")
+    assert f"judge it all the same: `promote {second}`." in life.refused("promote")
     life.done(f"promote {second}")
     assert life.aliases()["champion"] == second
 

@@ -216,7 +216,7 @@ def test_a_column_that_was_added_does_not_count(models):
     told = refused()
     assert f"The champion, version {second}, needs columns that your data lacks" in told
     assert told.endswith("not comparable: c. To judge the challenger by its thresholds alone: "
-                         "promote --unopposed")  # fmt: skip
+                         "`promote --unopposed`.")  # fmt: skip
     promote.promote(unopposed=True)
     assert models.champion() == third
 
@@ -345,7 +345,7 @@ def test_what_was_rolled_back_is_promoted_by_its_number_alone(models):
     assert models.champion() == first
     told = refused()
     assert f"The challenger, version {second}, was rolled back by " in told
-    assert told.endswith(f"promote {second}")
+    assert told.endswith(f"`promote {second}`.")
     again = models.train(0.0)  # the same parameters, seed, code and data
     told = refused()
     assert f"version {again}, is the same model as version {second}, which was rolled" in told
@@ -457,7 +457,9 @@ def test_an_unreadable_tag_costs_nothing(models, text):
 
 
 def test_a_champion_that_was_made_by_hand_or_deleted_has_those_before_it(models, capsys):
-    numbers = models.crown(4.0, 3.0)
+    *numbers, taken_back = models.crown(4.0, 3.0, 1.0)
+    promote.rollback()
+    assert models.champion() == numbers[1] != taken_back
     by_hand = models.train(2.0, alias="champion")
     assert line() == [*numbers, by_hand]
     models.client.delete_model_version(config.MODEL, by_hand)
@@ -508,13 +510,13 @@ def test_deleted_runs_and_experiments_are_named_with_what_restores_them(models):
     run_id = models.version(number).run_id
     models.client.delete_run(run_id)
     told = refused()
-    assert f"run {run_id}, which is deleted. To restore it: " in told
-    assert told.endswith(f"runs restore --run-id {run_id}")
+    assert f"run {run_id}, which is deleted. Restore it with `" in told
+    assert told.endswith(f"runs restore --run-id {run_id}`.")
     models.client.restore_run(run_id)
     gates = models.experiment(config.GATE_EXPERIMENT)
     models.client.delete_experiment(gates)
     try:
-        assert refused().endswith(f"experiments restore --experiment-id {gates}")
+        assert refused().endswith(f"experiments restore --experiment-id {gates}`.")
     finally:
         models.client.restore_experiment(gates)
     models.client.rename_experiment(models.experiment(config.EXPERIMENT), "tumours 2026")

@@ -99,7 +99,7 @@ def challenger_of(number: int | None, champion) -> Candidate:
             which = "" if same else f" is the same model as version {old.version}, which"
             raise UserError(
                 f"The {candidate},{which} was rolled back by {old.tags[registry.ROLLED_BACK]}. To "
-                f"judge it all the same: promote {version.version}"
+                f"judge it all the same: `promote {version.version}`."
             )
     return candidate
 
@@ -128,7 +128,7 @@ def opponent(version, today: Today, unopposed: bool) -> Scored | None:
     except UserError as reason:
         if not unopposed:
             raise UserError(
-                f"{reason} To judge the challenger by its thresholds alone: promote --unopposed"
+                f"{reason} To judge the challenger by its thresholds alone: `promote --unopposed`."
             ) from reason
         print(f"Unopposed: {reason}")
         return None

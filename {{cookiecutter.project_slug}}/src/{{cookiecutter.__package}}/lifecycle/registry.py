@@ -62,8 +62,8 @@ def training_run(version):
         ) from error
     if run.info.lifecycle_stage != "active":
         raise UserError(
-            f"{label} was made in run {version.run_id}, which is deleted. To restore it: "
-            f"{mlflow_command('runs', 'restore', '--run-id', version.run_id)}"
+            f"{label} was made in run {version.run_id}, which is deleted. Restore it with "
+            f"`{mlflow_command('runs', 'restore', '--run-id', version.run_id)}`."
         )
     return run
 
@@ -79,8 +79,8 @@ def open_experiment(name: str) -> None:
     if known and known.lifecycle_stage != "active":
         number = known.experiment_id
         raise UserError(
-            f"The experiment {name} was deleted. To restore it: "
-            f"{mlflow_command('experiments', 'restore', '--experiment-id', number)}"
+            f"The experiment {name} was deleted. Restore it with "
+            f"`{mlflow_command('experiments', 'restore', '--experiment-id', number)}`."
         )
     mlflow.set_experiment(name)
 
