@@ -55,7 +55,8 @@ def made_up_rows(generator, new, old=5000):
     columns |= {
         f"once {k}": [f"v{x}" for x in generator.zipf(1 + k / 5, n) % 10**7] for k in range(2, 7)
     }
-    columns["text"] = [f"{'a' * w} {x % 2000}" for x, w in enumerate(generator.poisson(20, n))]
+    lengths, ends = generator.poisson(20, n), generator.integers(2000, size=n)
+    columns["text"] = [f"{'a' * w} {x}" for w, x in zip(lengths, ends, strict=True)]
     table = pd.DataFrame(columns)
     for name in table.columns[::2]:
         table.loc[generator.random(n) < 0.03, name] = None
