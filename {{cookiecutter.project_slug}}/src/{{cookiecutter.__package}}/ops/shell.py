@@ -59,6 +59,8 @@ def hush() -> None:
     """Silence what MLflow says on every run and asks for nothing."""
     logging.getLogger("mlflow.models.evaluation").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
+    models = logging.getLogger("mlflow.models.model")  # `train` proves more, and by our own reader
+    models.addFilter(lambda record: "serving input example" not in record.getMessage())
     environment = logging.getLogger("mlflow.utils.environment")
     environment.addFilter(lambda record: "installed pip version" not in record.getMessage())
 
