@@ -5,8 +5,9 @@
 Makes a project with the real command in a temporary folder. In each round, in turn:
 - `train`: the project's command, with its contract, its proof and its registered version;
 - without MLflow: the same load, split, fit, measure and plots, and the model stored by skops;
-- by hand: the same into MLflow with its defaults (a copy in a new folder without `mlflow.env`, a
-  SQLite file, `log_model` and `register_model`), as a tutorial writes it.
+- by hand: the same into a SQLite file with MLflow's defaults, as a tutorial writes it; cloudpickle,
+  because MLflow's own default format refuses a forest.
+The last two run in a folder of their own, with copies of `data.py` and `model.py`.
 
 CPU seconds are user and system time of the process, and are sturdier than wall seconds; those of
 the project's server are not in them.
@@ -14,6 +15,7 @@ the project's server are not in them.
 
 import argparse
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -24,7 +26,7 @@ from first_way import generate
 from history import serving, settings
 
 SAME = """
-from my_ml_project import data, model
+import data, model
 training, held_out = data.split(data.load())
 fitted = model.build(**model.PARAMS).fit(training.drop(columns=data.TARGET), training[data.TARGET])
 X, y = held_out.drop(columns=data.TARGET), held_out[data.TARGET]
@@ -78,6 +80,8 @@ def main():
         project, history, plain = (root / name for name in ("my-ml-project", "history", "plain"))
         history.mkdir()
         plain.mkdir()
+        for name in ("data.py", "model.py"):
+            shutil.copy(project / "src/my_ml_project" / name, plain)
         env = settings(history)
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         hand = {name: value for name, value in env.items() if not name.startswith("MLFLOW")}

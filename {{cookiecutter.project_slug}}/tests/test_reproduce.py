@@ -53,6 +53,12 @@ def test_other_packages_and_another_python_are_told(now):
     ]
 
 
+def test_another_lock_is_told_at_once(now):
+    for when, version in (("then", 1), ("now", 2)):
+        now[when]["uv.lock"] = "\n".join(f"package-{n}=={version}.{n}" for n in range(5000))
+    assert differences() == ["uv.lock: 10000 lines ... (- then, + now)"]
+
+
 def test_metrics_are_compared(capsys):
     nan = math.nan
     reproduce.compare({"a": nan, "b": 1.0}, {"a": nan, "b": 1.0 + 1e-9})

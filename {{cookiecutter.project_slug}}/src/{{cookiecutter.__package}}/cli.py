@@ -51,10 +51,11 @@ def train(
     """Train a model, track the run, and register it as the challenger."""
     changes = dict(assignment(text) for text in param or [])
     ownership.connect()  # before the imports that take seconds
-    from . import model
     from .lifecycle import contract, train
 
     contract.check_names()
+    from . import model
+
     if unknown := sorted(changes.keys() - model.PARAMS.keys()):
         raise typer.BadParameter(f"model.py has no {unknown}; it has {sorted(model.PARAMS)}")
     train.train(changes, seed)

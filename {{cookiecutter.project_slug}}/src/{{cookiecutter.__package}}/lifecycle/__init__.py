@@ -1,4 +1,4 @@
-"""What happens to a model, from training to retraining: a module per command, and what they share.
+"""What happens to a model: one module for each command, and what these modules share.
 
 skops comes before MLflow: when it is imported, it looks through all modules that are loaded.
 """

@@ -11,7 +11,7 @@ from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import Schema
 
 from ..config import UserError
-from .contract import TRUSTED_TYPES, Rows, check_storable
+from . import contract
 from .provenance import requirements
 from .requests import rows_of
 from .rows import Inputs, fitting, inputs_of, read, scored
@@ -24,22 +24,24 @@ def log_model(model, params: dict, inputs: Inputs, example: pd.DataFrame):
 
     Raises `UserError` if it holds what skops cannot store, or what model.py does not trust.
     """
-    check_storable(model)
-    return mlflow.sklearn.log_model(
-        model,
-        name="model",
-        params=params,
-        input_example=example,
-        metadata={"columns": inputs.notes},
-        signature=ModelSignature(
-            Schema(inputs.inputs), infer_signature(model.predict(example)).inputs
-        ),
-        pip_requirements=requirements(model),
-        skops_trusted_types=TRUSTED_TYPES,
-    )
+    outputs = infer_signature(model.predict(example)).inputs
+    try:
+        return mlflow.sklearn.log_model(
+            model,
+            name="model",
+            params=params,
+            input_example=example,
+            metadata={"columns": inputs.notes},
+            signature=ModelSignature(Schema(inputs.inputs), outputs),
+            pip_requirements=requirements(model),
+            skops_trusted_types=contract.TRUSTED_TYPES,
+        )
+    except mlflow.MlflowException:
+        contract.check_storable(model)  # says the same in our words, and costs a copy of the model
+        raise
 
 
-def prove(model_uri: str, rows: Rows) -> None:
+def prove(model_uri: str, rows: contract.Rows) -> None:
     """Load a model, and let it answer held-out rows through the code of the later commands.
 
     The rows come back from a CSV and a Parquet file, as in `predict` and `monitor`, and from a
@@ -49,10 +51,6 @@ def prove(model_uri: str, rows: Rows) -> None:
     loaded = mlflow.pyfunc.load_model(model_uri)
     known = rows.held_out.iloc[telling_rows(rows.held_out)].reset_index(drop=True)
     X = rows.read(known)[0]
-    try:
-        loaded.predict(X)  # what other programs use, with MLflow's own check of the types
-    except (TypeError, ValueError) as error:
-        raise UserError(f"The model rejects rows of data.py: {error}") from error
     model, inputs = loaded.get_raw_model(), inputs_of(loaded.metadata, "The model")
     for source, found in ways(known, X):
         answered = fitting(found, inputs, source)
