@@ -250,7 +250,7 @@ def test_a_run_is_reproduced_and_a_change_is_told(life):
     aliases = life.aliases()
     done = life.run(f"reproduce {run_id}")
     assert not done.returncode, done.stderr
-    assert "Nothing differs between then and now" in done.stdout
+    assert "Code, packages and Python are the same as then." in done.stdout
     assert "Reproduced, within 1e-06" in done.stdout
     assert life.aliases() == aliases
     (again,) = life.ask("SELECT run_uuid FROM tags WHERE key = 'reproduces'")[0]
@@ -260,7 +260,8 @@ def test_a_run_is_reproduced_and_a_change_is_told(life):
     with changed(data, "random_state=0", "random_state=1"):
         done = life.run(f"reproduce {run_id}")
     assert done.returncode == 1
-    assert "Data     differs: testing, training" in done.stdout
+    assert "Code     the files of the package differ" in done.stdout
+    assert "Data     the training and held-out rows differ" in done.stdout
     assert "Not reproduced: " in done.stderr and "roc_auc" in done.stderr
     assert "There is no run " + "0" * 32 in life.refused("reproduce " + "0" * 32)
 

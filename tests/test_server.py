@@ -346,12 +346,16 @@ def test_another_user_of_the_machine_gets_no_shell_and_no_file(odd_project, runn
     private = tmp_path / "private"
     private.mkdir(0o700)
     (private / "key").write_text("secret")
-    command = running(odd_project.script("start-server"), odd_project.path)
+    history = {
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/history/mlflow.db",
+        "MLFLOW_ARTIFACTS_DESTINATION": f"{tmp_path}/history/artifacts",
+    }
+    command = running(odd_project.script("start-server"), odd_project.path, **history)
     command.expect("Ready")
     statuses, read, written = as_another_user(attack, odd_project.port, private)
     assert statuses == dict.fromkeys(statuses, 403)
     assert read[0] == written[0] == 400
-    assert "This project's server keeps artifacts in tracking/artifacts only, not at" in read[1]
+    assert f"keeps artifacts in {tmp_path}/history/artifacts only, not at" in read[1]
     assert [file.name for file in private.iterdir()] == ["key"]
     assert not Path(odd_project.environ["HOME"], ".mlflow", "assistant").exists()
 
