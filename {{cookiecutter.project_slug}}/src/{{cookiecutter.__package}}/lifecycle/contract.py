@@ -280,6 +280,4 @@ def _finite(value) -> bool:
 def _is_nameless(type_name: str) -> bool:
     """Return whether a name of skops is that of a lambda, or of a function inside another one."""
     place, _, name = type_name.rpartition(".")
-    if "<" in type_name:
-        return True
     return place in sys.modules and not hasattr(sys.modules[place], name)
