@@ -17,8 +17,8 @@ TEXTS = {
 # Names that a project cannot have, besides Python's own words and modules. Names of other installed
 # packages and commands are found after the installation.
 DEPENDENCIES = """
-    dotenv filelock hatchling ipykernel matplotlib mlflow mypy nbclient packaging pandas pre-commit
-    psutil pyarrow pytest python-dotenv ruff scikit-learn scipy skops sklearn starlette typer
+    dotenv filelock hatchling hypothesis ipykernel matplotlib mlflow mypy nbclient packaging pandas
+    pre-commit psutil pyarrow pytest python-dotenv ruff scikit-learn scipy skops sklearn starlette typer
     uvicorn
 """
 SHELL = """

@@ -6,7 +6,11 @@ import pytest
 
 from {{ cookiecutter.__package }}.lifecycle import drift
 from {{ cookiecutter.__package }}.lifecycle.drawings import draw
-from {{ cookiecutter.__package }}.lifecycle.drift import ALPHA, categories, compare
+from {{ cookiecutter.__package }}.lifecycle.drift import (
+    ALPHA,
+    categories,
+    compare,
+)
 
 
 @pytest.fixture

@@ -9,7 +9,13 @@ from mlflow.types import ColSpec, Schema
 
 from {{ cookiecutter.__package }} import config
 from {{ cookiecutter.__package }}.lifecycle import incoming, requests
-from {{ cookiecutter.__package }}.lifecycle.incoming import TARGET, from_file, from_log, labels_of
+from {{ cookiecutter.__package }}.lifecycle import rows as row_reader
+from {{ cookiecutter.__package }}.lifecycle.incoming import (
+    TARGET,
+    from_file,
+    from_log,
+    labels_of,
+)
 
 INPUTS = Schema([ColSpec("double", "a"), ColSpec("long", "n")])
 REFERENCE = pd.DataFrame({"a": [0.5, 1.5], "n": [1, 2], TARGET: [0, 1]})
@@ -108,7 +114,7 @@ def test_rows_that_do_not_fit_are_left_out_and_counted(log, tmp_path):
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_file_is_read_in_parts_and_its_last_rows_are_kept(tmp_path, monkeypatch, ending):
     monkeypatch.setattr(incoming, "NEWEST", 30)
-    monkeypatch.setattr("{{ cookiecutter.__package }}.lifecycle.rows.CHUNK", 7)
+    monkeypatch.setattr(row_reader, "CHUNK", 7)
     rows = pd.DataFrame({"a": np.arange(50) / 2, "n": range(50), TARGET: [0, None] * 25})
     file = tmp_path / f"rows.{ending}"
     rows.to_csv(file, index=False) if ending == "csv" else rows.to_parquet(file)
@@ -122,7 +128,7 @@ def test_a_file_is_read_in_parts_and_its_last_rows_are_kept(tmp_path, monkeypatc
 
 
 def test_the_labels_of_a_file_are_those_of_another_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("{{ cookiecutter.__package }}.lifecycle.rows.CHUNK", 7)
+    monkeypatch.setattr(row_reader, "CHUNK", 7)
     monkeypatch.setattr(incoming, "FEWEST", 2)
     rows = pd.DataFrame({"id": [f"id{n}" for n in range(20)], "a": 0.5, "n": range(20)})
     rows.to_csv(tmp_path / "rows.csv", index=False)

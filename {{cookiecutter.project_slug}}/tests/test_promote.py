@@ -15,7 +15,13 @@ from mlflow.data.pandas_dataset import from_pandas
 from sklearn.linear_model import LinearRegression
 
 from {{ cookiecutter.__package }} import config
-from {{ cookiecutter.__package }}.lifecycle import candidate, gate, promote, record, registry
+from {{ cookiecutter.__package }}.lifecycle import (
+    candidate,
+    gate,
+    promote,
+    record,
+    registry,
+)
 from {{ cookiecutter.__package }}.lifecycle.rows import row_hashes
 
 GENERATOR = np.random.default_rng(0)

@@ -10,7 +10,12 @@ import pandas as pd
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from {{ cookiecutter.__package }}.lifecycle import formats, requests, rows, serve
+from {{ cookiecutter.__package }}.lifecycle import (
+    formats,
+    requests,
+    rows,
+    serve,
+)
 from {{ cookiecutter.__package }}.lifecycle.loaded import Loaded
 from {{ cookiecutter.__package }}.lifecycle.values import MISSING, described
 

@@ -15,7 +15,12 @@ from sklearn.preprocessing import OneHotEncoder
 
 from {{ cookiecutter.__package }} import config, data, model
 from {{ cookiecutter.__package }}.config import UserError
-from {{ cookiecutter.__package }}.lifecycle import contract, record, reproduce, train
+from {{ cookiecutter.__package }}.lifecycle import (
+    contract,
+    record,
+    reproduce,
+    train,
+)
 
 pytestmark = pytest.mark.usefixtures("tracking_server", "task")
 CHALLENGER = f"models:/{config.MODEL}@challenger"
