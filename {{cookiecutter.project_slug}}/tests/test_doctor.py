@@ -94,6 +94,16 @@ def test_a_model_s_files_are_counted_where_somebody_recorded_them(project):
     assert "m-a/artifacts (0 of 1)" in states["wrong"] and "m-b" in states["warning"]
 
 
+def test_a_folder_without_a_run_counts_only_if_it_holds_a_file(project):
+    for left in ("1/a1/artifacts/model", "1/models/m-b/artifacts"):  # by `mlflow gc`
+        (project / "tracking" / "artifacts" / left).mkdir(parents=True)
+    assert [state for state, *_ in found(doctor.files)] == ["ok"]
+
+    (project / "tracking" / "artifacts" / "1" / "a1" / "artifacts" / "model" / "x").touch()
+    (finding,) = found(doctor.files)
+    assert finding[0] == "warning" and "1/a1/artifacts" in finding[1] and "m-b" not in finding[1]
+
+
 def test_an_advised_restore_says_what_would_be_lost(project):
     add_run(project, "a1", files=1, tag="1")
     file = backup.backup()

@@ -79,7 +79,7 @@ def files() -> Iterator[tuple]:
     lacking = [line for uri, (tag, _) in sorted(here.items()) if (line := lack(uri, tag))]
     ready = [uri for uri, (tag, ready) in sorted(here.items()) if ready and not tag]
     empty = [uri for uri in ready if uri not in present and not (artifacts() / uri).exists()]
-    alone = sorted(present - here.keys())
+    alone = sorted(uri for uri in present - here.keys() if holds_file((artifacts() / uri).parent))
     if lacking:
         found = f"{len(lacking)} runs or models lost files: {', '.join(lacking[:3])}"
         remedy = f"if you removed them, correct the tag {LOGGED_FILES}; if not: "
@@ -92,6 +92,11 @@ def files() -> Iterator[tuple]:
         yield "warning", f"{len(alone)} folders are no run's: {', '.join(alone[:3])}", remedy
     if not lacking and not empty and not alone:
         yield "ok", f"{len(present)} folders in {artifacts()}, each with its run or model"
+
+
+def holds_file(folder: Path) -> bool:
+    """Return whether a folder holds a file; `mlflow gc` leaves empty ones of the runs it deletes."""
+    return any(names for _, _, names in os.walk(folder))
 
 
 def lack(place: str, recorded: str | None) -> str:
