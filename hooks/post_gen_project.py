@@ -1,9 +1,9 @@
-"""Install the project and prove that its server starts: the first commands of its README.
+"""Install the project and check that its server starts: the first commands of its README.
 
-Runs under cookiecutter's own Python, so it takes the standard library only. Trouble here never
-costs the project: it stays, and the last lines say what to type.
+Runs under cookiecutter's own Python, with the standard library only. If a step fails, the project
+stays, and the last lines say what to type.
 
-The project's own Python runs this file too, to check that nothing else has the project's name.
+The project's own Python also runs this file, to check that nothing else has the project's name.
 """
 
 import importlib.metadata
@@ -57,10 +57,10 @@ class NameTaken(Trouble):
 
 
 def surroundings():
-    """Return the environment for the project's commands, without what belongs to others."""
+    """Return the environment variables for the project's commands, without those of others."""
     foreign = ("MLFLOW_", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    # So that this first start leaves its bytecode behind, and the user's first one is a warm one.
+    # This first start writes the bytecode, so that the user's first start is fast.
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept
 
@@ -68,7 +68,7 @@ def surroundings():
 ENVIRON = surroundings()
 
 
-@cache  # for venv it tries one Python after another
+@cache  # for venv it tries several Pythons
 def tool():
     """Return the words that call the chosen tool, or raise Trouble when it is missing."""
     if ENVIRONMENT == "venv":
@@ -81,17 +81,17 @@ def tool():
 
 
 def python():
-    """Return the words that call the first Python that fits the project."""
+    """Return the words that call the first suitable Python."""
     low, high = (int(minor) for minor in re.findall(r"3\.(\d+)", REQUIRES_PYTHON))
     test = f"import ensurepip, sys, venv; sys.exit(not ({low} <= sys.version_info[1] < {high}))"
-    # Cookiecutter's own environment, which may be first on PATH, makes no projects.
+    # Not the Python of cookiecutter's own environment, which may be first on PATH.
     own = Path(sys.executable).parent if sys.prefix != sys.base_prefix else None
     folders = os.environ.get("PATH", "").split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if Path(folder) != own)
     names = [f"python3.{minor}" for minor in range(high - 1, low - 1, -1)] + ["python3", "python"]
     launcher = [["py", f"-{name.removeprefix('python')}"] for name in names if name != "python"]
     for words in launcher * (os.name == "nt") + [[name] for name in names]:
-        # A name on PATH proves little: pyenv and Windows put stand-ins there.
+        # Try it: pyenv and Windows put names on PATH that only pretend to be Python.
         found = shutil.which(words[0], path=path)
         if found and not subprocess.call(
             [found, *words[1:], "-c", test],
@@ -104,11 +104,11 @@ def python():
 
 
 def words_of(line):
-    """Return a command of the README as a list of words, the chosen tool as it is called here."""
+    """Return a command of the README as a list of words for this system."""
     name = "python3" if ENVIRONMENT == "venv" else ENVIRONMENT
     words = shlex.split(line)
     if words[0] == name:
-        with suppress(Trouble):  # as it will be called, once it is there
+        with suppress(Trouble):  # keep the name while the tool is missing
             words[:1] = tool()
     elif os.name == "nt":
         words[0] = words[0].replace(".venv/bin/", ".venv\\Scripts\\")
@@ -121,18 +121,18 @@ def commands():
 
 
 def typed(words):
-    """Return `words` as a user types them."""
+    """Return `words` quoted for a terminal."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def execute(words, log):
-    """Run one command, its output into `log`; raise Trouble when it fails or takes too long."""
+    """Run one command with its output in `log`; raise Trouble if it fails or takes too long."""
     if code := exit_code(words, log):
         raise Trouble(f"{typed(words)} failed with exit code {code}")
 
 
 def exit_code(words, log, **environ):
-    """Run one command, its output into `log`; raise Trouble when it takes too long."""
+    """Run one command with its output in `log`; raise Trouble if it takes too long."""
     group = {"start_new_session": True} if os.name == "posix" else {}
     program = shutil.which(words[0]) or words[0]
     begin = time.monotonic()
@@ -158,7 +158,7 @@ def exit_code(words, log, **environ):
 
 
 def end(process):
-    """End a process and those that it started, if it still runs: ask, then insist."""
+    """End a process and its children, if it still runs: first SIGTERM, then SIGKILL."""
     if process.poll() is not None:
         return
     if os.name == "nt":
@@ -166,14 +166,14 @@ def end(process):
         return
     os.killpg(process.pid, signal.SIGTERM)
     try:
-        process.wait(60)  # start-server takes its time to end its own
+        process.wait(60)  # start-server first ends its own processes
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def set_up():
-    """Run the commands, one line on the screen each, all they print into setup.log."""
+    """Run the commands; print one line for each, and write their output into setup.log."""
     tool()
     lines = commands()
     with LOG.open("ab") as log:
@@ -198,7 +198,7 @@ def set_up():
 
 
 def shares_name(log):
-    """Return whether something else that is installed beside the project has its name."""
+    """Return whether another installed package or command has the project's name."""
     words = [*words_of(f"{RUN}python -P"), __file__, NAME_CHECK]
     return exit_code(words, log) == NAME_TAKEN
 
@@ -227,7 +227,7 @@ def check_name():
 
 
 def slug(name):
-    """Return the name of a package, module or command as it is spelt in a slug."""
+    """Return the name of a package, module or command, spelt as a slug."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -252,7 +252,7 @@ def needs_its_own_name():
 
 
 def unread_index():
-    """Return a remark on a package index that is set for pip and not for uv."""
+    """Return a remark if a package index is set for pip but not for uv."""
     if ENVIRONMENT != "uv" or {"UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL"} & set(os.environ):
         return ""
     home = Path.home()
@@ -285,7 +285,7 @@ def go_there():
 
 
 def next_steps():
-    """Return the lines that lead a user to the first model."""
+    """Return the commands up to the first model."""
     on_windows = "\\Scripts\\" if os.name == "nt" else "/bin/"
     prefix = RUN.replace("/bin/", on_windows)
     return f"""
@@ -300,11 +300,11 @@ then, in a second terminal:
 
 
 def not_verified(why):
-    """Tell what is wrong and what to type; the project stays unless strict mode is on."""
+    """Print what is wrong and what to type; the project stays unless strict mode is on."""
     out = sys.stderr if STRICT else sys.stdout
     if isinstance(why, NameTaken):
         print(f"\nNOT VERIFIED: {why}.\nDetails are in {LOG}.", file=out)
-        again = f"Generate it again with another project_slug, as in my-{SLUG}"
+        again = f"Generate it again with another project_slug, such as my-{SLUG}"
         print(f"{again}, and delete {PROJECT}.", file=out, flush=True)
         sys.exit(STRICT)
     if LOG.exists():
@@ -314,7 +314,7 @@ def not_verified(why):
     later = between.join(map(typed, commands()))
     bad = [character for character in '"$`' if character in str(PROJECT)]
     if bad and ENVIRONMENT != "uv":  # pip writes the path unescaped into a line of shell
-        why = f"{why}; the path holds {bad[0]}, which pip's scripts cannot have: move the project"
+        why = f"{why}; pip's scripts do not work in a path with {bad[0]}: move the project"
     print(f"\nNOT VERIFIED: {why}.", file=out)
     if LOG.exists():
         print(f"Details are in {LOG}.", file=out)
@@ -326,7 +326,7 @@ def not_verified(why):
 
 
 def main():
-    """Set the project up, and end with what to type next."""
+    """Set the project up, and print what to type next."""
     if sys.argv[1:] == [NAME_CHECK]:
         check_name()
     if CRUFT:
@@ -335,7 +335,7 @@ def main():
         stream.reconfigure(errors="backslashreplace")
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
         number = getattr(signal, name)
-        if signal.getsignal(number) == signal.SIG_DFL:  # else a parent wants it ignored, as nohup
+        if signal.getsignal(number) == signal.SIG_DFL:  # not if a parent ignores it, as nohup does
             signal.signal(number, signal.default_int_handler)
     if LATER:
         lines = "\n  ".join(map(typed, commands()[:-1]))
@@ -343,7 +343,7 @@ def main():
         print(f"\nthen start its server:\n{next_steps()}")
         return
     LOG.unlink(missing_ok=True)
-    print(f"\nSetting up {PROJECT}: one to three minutes, most of it downloads.", flush=True)
+    print(f"\nSetting up {PROJECT}: one to three minutes, mostly downloads.", flush=True)
     try:
         set_up()
     except Trouble as trouble:

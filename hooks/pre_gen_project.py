@@ -1,4 +1,4 @@
-"""Refuse answers that no project can be made of: one sentence each, before a file exists."""
+"""Check the answers before any file is written; print one sentence for each impossible one."""
 
 import keyword
 import os
@@ -14,8 +14,8 @@ TEXTS = {
     "description": {{"%a" | format(cookiecutter.description)}},
     "author_name": {{"%a" | format(cookiecutter.author_name)}},
 }
-# Names that a project, its package and its command cannot have, beside Python's own words and
-# modules. The names of all other packages and commands are found after the installation.
+# Names that a project cannot have, besides Python's own words and modules. Names of other installed
+# packages and commands are found after the installation.
 DEPENDENCIES = """
     dotenv filelock hatchling ipykernel matplotlib mlflow mypy nbclient packaging pandas pre-commit
     psutil pyarrow pytest python-dotenv ruff scikit-learn scipy skops sklearn starlette typer
@@ -41,31 +41,31 @@ PROJECT = "backups conftest data notebooks serving src start-server tests tracki
 
 
 def taken():
-    """Return the names that are refused, as they are spelt in a slug."""
+    """Return the names that are not allowed, spelt as slugs."""
     words = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names}
     listed = " ".join((DEPENDENCIES, SHELL, WINDOWS, PROJECT)).split()
     return {word.lower().replace("_", "-") for word in words} | {*listed}
 
 
 def faults():
-    """Yield one sentence for each answer that is impossible."""
+    """Yield one sentence for each impossible answer."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", SLUG) or len(SLUG) > 50:
         yield (
             f"project_slug is {SLUG!a}: type 1 to 50 of a-z, 0-9 and single hyphens, "
-            "beginning with a letter, as in my-ml-project."
+            "beginning with a letter, such as my-ml-project."
         )
     elif SLUG in taken():
         yield (
             f"project_slug is {SLUG!a}, the name of something that the project or its shell uses: "
-            f"type another one, as in my-{SLUG}."
+            f"type another one, such as my-{SLUG}."
         )
     if not (PORT.isascii() and PORT.isdecimal() and 1024 <= int(PORT) <= 65535):
-        yield f"mlflow_port is {PORT!a}: type a whole number from 1024 to 65535, as in 8080."
+        yield f"mlflow_port is {PORT!a}: type a whole number from 1024 to 65535, such as 8080."
     for question, text in TEXTS.items():
         controls = {c for c in text if unicodedata.category(c) == "Cc"} - set("\t\n\r")
         if controls:
             yield f"{question} is {text!a}: type it without {min(controls)!a}, a control character."
-    # MLflow's migrations do not run in a path with %, Python environments in one with the others.
+    # MLflow's migrations fail in a path with %, Python environments in a path with the others.
     broken = sorted(set("%\t\n\r" + ":" * (os.name == "posix")) & set(str(Path.cwd())))
     if broken:
         yield (
@@ -75,7 +75,7 @@ def faults():
 
 
 def main():
-    """Print the faults, if any, and end."""
+    """Print the faults, if any, and exit."""
     found = list(faults())
     for sentence in found:
         print(sentence, file=sys.stderr)

@@ -31,7 +31,7 @@ def test_the_slug_derived_from_any_name_is_valid(cookies, name, slug):
 
 
 PATTERN = "type 1 to 50 of a-z, 0-9 and single hyphens"
-USED = "the name of something that the project or its shell uses: type another one, as in my-"
+USED = "the name of something that the project or its shell uses: type another one, such as my-"
 RANGE = "type a whole number from 1024 to 65535"
 IMPOSSIBLE = {
     "project_slug": {

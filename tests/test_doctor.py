@@ -55,8 +55,8 @@ def test_a_trained_history_is_well_and_wants_a_backup_elsewhere(patient):
     places = patient.project.path / "backups" / "elsewhere.txt"
     aside = places.rename(places.with_name("aside.txt"))
     states, text = patient.state("backups")
-    assert states == {"warning"} and "there is none" in text
-    assert "none lies outside this project, which can be deleted whole" in text
+    assert states == {"warning"} and "there is no backup" in text
+    assert "no backup is outside this project" in text
     assert not patient.run("backup").returncode
     aside.rename(places)
     assert patient.state("backups")[0] == {"ok"}
@@ -69,16 +69,16 @@ def test_files_and_runs_that_lack_each_other(patient):
     stray = patient.artifacts / "1" / ("ab" * 16) / "artifacts"
     stray.mkdir(parents=True)
     states, text = patient.state("files")
-    assert states == {"warning"} and f"1 folders are no run's: 1/{stray.parent.name}" in text
+    assert states == {"warning"} and f"1 folder of no run or model: 1/{stray.parent.name}" in text
     stray.parent.rename(run.with_name("aside"))
     run.rename(patient.folder / "run")
     model.rename(patient.folder / "model")
     states, text = patient.state("files")
     assert "wrong" in states
-    assert "2 runs or models lost files: " in text
+    assert "files of 2 runs or models are missing: " in text
     assert f"{model.name}/artifacts (0 of 7)" in text
     assert f"{run.name}/artifacts (0 of 8)" in text
-    advice = r"Its newest backup holds (\d+) runs?, you have \1; it comes back with: "
+    advice = r"The newest backup has (\d+) runs? \(this history has \1\); restore it with: "
     assert re.search(advice, text)
 
 
@@ -97,7 +97,7 @@ def test_variables_of_the_shell(patient):
         assert f"{name}" in text
     assert "-> unset MLFLOW_EXPERIMENT_NAME" in text
     states, text = patient.state("settings", MLFLOW_RUN_ID="1")
-    assert "wrong" in states and "MLFLOW_RUN_ID sends a part elsewhere" in text
+    assert "wrong" in states and "MLFLOW_RUN_ID would send part of the history elsewhere" in text
 
 
 def test_settings_and_environment_that_do_not_fit(patient):
@@ -117,7 +117,7 @@ def test_settings_and_environment_that_do_not_fit(patient):
 
 def test_a_port_that_another_program_holds(patient):
     with socket.create_server(("127.0.0.1", patient.port)):
-        states, text = patient.state("serving")
+        states, text = patient.state("server")
     assert states == {"wrong"} and f"is held by process {os.getpid()}" in text
 
 
@@ -125,7 +125,7 @@ def test_a_port_that_another_program_holds(patient):
 def test_a_history_that_others_may_read(patient):
     patient.artifacts.chmod(0o755)
     states, text = patient.state("store")
-    assert states == {"ok", "warning"} and f"may read {patient.artifacts}" in text
+    assert states == {"ok", "warning"} and f"can read {patient.artifacts}" in text
 
 
 def test_an_old_store_is_found_and_imported_with_the_printed_command(uv_project, tmp_path):
@@ -170,7 +170,7 @@ def test_a_backup_that_was_named_is_remembered(patient, tmp_path):
     assert f"Backup   {file}\n" in done.stdout
     patient.database.write_bytes(b"damaged" * 1000)
     done = patient.run("start-server")
-    command = done.stderr.strip().partition("comes back with: ")[2]
+    command = done.stderr.strip().partition("restore it with: ")[2]
     assert str(file) in command
     assert not patient.project.run(command, **patient.env).returncode
     assert patient.state("store")[0] == {"ok"}

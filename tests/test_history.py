@@ -188,7 +188,7 @@ def loses_its_files(history):
                 "moved, deleted or replaced: press Ctrl-C in its terminal, then try again.\n"
             ), (name, words)
         done = history.run("doctor --json")
-        serving = next(one for one in json.loads(done.stdout) if one["check"] == "serving")
+        serving = next(one for one in json.loads(done.stdout) if one["check"] == "server")
         assert serving["state"] == "wrong" and "press Ctrl-C" in serving["found"]
     assert history.content() == before
 
@@ -219,7 +219,7 @@ def test_what_a_dead_owner_wrote_is_not_believed(history):
     history.folder.joinpath("mlflow.db.lock").touch()
     history.folder.joinpath("mlflow.db.owner").write_text(f"{history.uri} (process {os.getpid()})")
     done = history.run("doctor --json")
-    serving = next(one for one in json.loads(done.stdout) if one["check"] == "serving")
+    serving = next(one for one in json.loads(done.stdout) if one["check"] == "server")
     assert serving["state"] == "ok" and "no server runs" in serving["found"]
 
 
@@ -297,7 +297,7 @@ def test_a_run_that_was_cut_off_is_reported_and_closed(uv_project, server, train
     runs = uv_project.history()[1]["runs"]
     doctor = f"{uv_project.script('my-ml-project')} doctor"
     alive = uv_project.run(doctor)
-    assert "1 runs are going on, none was cut off" in alive.stdout
+    assert "1 run in progress, none was interrupted" in alive.stdout
     wait_until(lambda: uv_project.history()[1]["runs"] >= runs)
     command.process.kill()
     command.process.wait(HANG_SECONDS)
@@ -310,7 +310,7 @@ def test_a_run_that_was_cut_off_is_reported_and_closed(uv_project, server, train
     assert uv_project.run(close).stdout.endswith(f"Closed   {run_id}: KILLED\n")
     assert uv_project.run(doctor).returncode == 0
     again = uv_project.run(close)
-    assert again.stderr == f"{run_id} is no run of this history that was cut off.\n"
+    assert again.stderr == f"{run_id} is not an interrupted run of this history.\n"
 
 
 def fill(file):
@@ -346,7 +346,7 @@ def test_a_full_disk_is_named_and_costs_nothing(uv_project, disk, tmp_path):
         (disk / "filler").write_bytes(bytes(room))
         done = history.run("train")
         assert done.returncode == 1 and "Traceback" not in done.stderr
-        told = f"The disk of {history.folder} is full: make room and try again."
+        told = f"The disk of {history.folder} is full: free some space and try again."
         assert told in done.stderr
         fill(disk / "rest")
         done = history.run("train")
@@ -437,7 +437,7 @@ def test_a_restored_history_is_the_same(uv_project, server, trained, tmp_path):
     assert f"Backup   {file}\n" in done.stdout
     assert [*file.parent.iterdir()] == [file]
     assert (
-        "none lies outside"
+        "no backup is outside"
         not in uv_project.run(f"{uv_project.script('my-ml-project')} doctor").stdout
     )
     assert uv_project.run(uv).stderr.startswith(f"{file} exists already")
@@ -448,7 +448,7 @@ def test_a_restored_history_is_the_same(uv_project, server, trained, tmp_path):
     (other.folder / "mlflow.db-journal").write_bytes(b"left by a crash")
     done = other.run(f"restore {file}")
     assert not done.returncode, done.stderr
-    kept = Path(done.stdout.splitlines()[-1].removeprefix("Before   ").partition(",")[0])
+    kept = Path(done.stdout.splitlines()[-1].removeprefix("Before   ").partition(" (")[0])
     assert (kept / "mlflow.db").read_bytes() == replaced["mlflow.db"]
     assert (kept / "artifacts" / "1" / "note.txt").read_text() == "kept"
     assert (kept / "mlflow.db-journal").exists()
@@ -563,7 +563,7 @@ def test_a_bad_backup_is_refused_and_the_history_untouched(old, tmp_path):
         spoil(good, bad)
         done = old.run(f"restore '{bad}'")
         assert done.returncode == 1, name
-        assert f"{bad} is no whole backup of a history: " in done.stderr, name
+        assert f"{bad} is not a complete backup: " in done.stderr, name
         assert "Traceback" not in done.stderr, name
         bad.unlink()
         assert old.content() == before, name
@@ -597,8 +597,8 @@ def test_a_restore_that_was_cut_off_is_seen_and_mended(old):
     for words in ("start-server --check", "start-server"):
         done = old.run(words)
         assert done.returncode == 1
-        told = f"{old.database} is gone or empty, but not the files around it. What a restore "
-        assert done.stderr.startswith(f"{told}replaced is in {old.folder / 'replaced-1'}. ")
+        assert done.stderr.startswith(f"{old.database} is missing or empty, but its artifacts")
+        assert f"a restore replaced are in {old.folder / 'replaced-1'}. " in done.stderr
     junk = old.folder / "restoring" / "artifacts" / "1" / "junk.txt"
     junk.parent.mkdir(parents=True)
     junk.touch()
@@ -624,12 +624,12 @@ def test_an_emptied_database_is_no_new_history(old):
 def test_a_deleted_folder_is_told_of_its_backups(old):
     assert not old.run("backup").returncode
     shutil.rmtree(old.folder)
-    way = "Its newest backup holds 3 runs; it comes back with: "
+    way = "The newest backup has 3 runs; restore it with: "
     told = old.run("doctor").stdout
-    assert way in told and "no run needs one yet" not in told
+    assert way in told and "there is no run to back up yet" not in told
     done = old.run("start-server --check")
     assert not done.returncode, done.stderr
-    assert f"A new history begins. {way}" in done.stdout
+    assert f"a new, empty history. {way}" in done.stdout
 
 
 def test_a_locked_database_is_not_called_damaged(old):
@@ -637,7 +637,7 @@ def test_a_locked_database_is_not_called_damaged(old):
         other.execute("BEGIN EXCLUSIVE")
         done = old.run("backup")
     assert done.returncode == 1
-    assert f"{old.database} cannot be used just now (database is locked)" in done.stderr
+    assert f"{old.database} cannot be used now (database is locked)" in done.stderr
     assert "damaged" not in done.stderr and "restore" not in done.stderr
 
 
@@ -651,7 +651,7 @@ def test_an_old_history_is_backed_up_and_upgraded(history, release):
     values = history.ask("SELECT key, value, step FROM metrics ORDER BY value")
     before = history.ask("SELECT * FROM runs ORDER BY 1")
     counts = [history.ask(f"SELECT count(*) FROM {name}") for name in tables]
-    assert "of an older MLflow" in history.run("doctor").stdout
+    assert "by an older MLflow" in history.run("doctor").stdout
 
     done = history.run("start-server --check")
     assert not done.returncode, done.stderr
@@ -663,7 +663,7 @@ def test_an_old_history_is_backed_up_and_upgraded(history, release):
     assert "is sound, 3 runs" in history.run("doctor").stdout
 
     (backup,) = history.backups()
-    assert history.run(f"restore {backup}").stdout.endswith(", yours to remove: 3 runs\n")
+    assert "(3 runs): delete it" in history.run(f"restore {backup}").stdout
     assert history.ask("SELECT * FROM runs ORDER BY 1") == before
 
 
@@ -674,9 +674,7 @@ def test_an_upgrade_that_fails_changes_nothing(old):
     before = old.content()
     done = old.run("start-server")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    told = (
-        f"{old.database} could not be upgraded and is as it was (its backup is {old.backups()[0]}"
-    )
+    told = f"was not changed (its backup is {old.backups()[0]}"
     assert told in done.stderr and "secrets already exists" in done.stderr
     assert old.content() == before
 

@@ -99,7 +99,7 @@ def test_what_pip_s_scripts_cannot_have_in_a_path_is_named(cookiecutter, path_of
     env = path_of(**{"python3.13": '[ "$1" = -c ] || exit 9'})
     done = cookiecutter(tmp_path / "cost $5", "--no-input", "environment=venv", env=env)
     assert done.returncode == 0
-    assert "the path holds $, which pip's scripts cannot have: move the project." in done.stdout
+    assert "pip's scripts do not work in a path with $: move the project." in done.stdout
 
 
 def test_a_failed_install_shows_the_end_of_its_output(cookiecutter, path_of, tmp_path):
@@ -125,7 +125,7 @@ NAMESAKE = "NOT VERIFIED: {} is also the name of a package or command that the p
 
 def told_to_rename(done, project):
     """Return whether the last lines ask for another name, with nothing of a tool's output."""
-    again = f"Generate it again with another project_slug, as in my-{project.name}"
+    again = f"Generate it again with another project_slug, such as my-{project.name}"
     return (
         done.returncode == 0
         and f"\n\n{NAMESAKE.format(project.name)}: name the project differently.\n" in done.stdout

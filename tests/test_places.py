@@ -55,7 +55,7 @@ def test_doctor_finds_a_new_project_well(odd_project):
     marks = {line[0] for line in done.stdout.splitlines()}
     assert "✓" in marks and marks <= {"✓", "!", " "}
     assert {line.split()[1] for line in done.stdout.splitlines() if line[0] != " "} >= {
-        "environment", "settings", "serving", "store", "disk", "experiments", "files", "place",
+        "environment", "settings", "server", "store", "disk", "experiments", "files", "place",
         "strays", "unfinished", "backups",
     }  # fmt: skip
     plain = odd_project.run(f"{command} doctor", PYTHONIOENCODING="cp1252")

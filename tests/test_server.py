@@ -143,7 +143,7 @@ def test_a_server_that_hangs_is_no_stranger_and_goes_whole_with_its_main_process
         process.resume()
     assert done.returncode == 1
     assert f"{venv_project.uri} is held by this project's process " in done.stderr
-    assert "busy, silent or on another history: try again, or end it." in done.stderr
+    assert "which does not answer or serves another history: try again, or end it." in done.stderr
 
     main = next(child for child in family if "ops.server" in " ".join(child.cmdline()))
     main.kill()
@@ -155,7 +155,7 @@ def test_a_server_that_hangs_is_no_stranger_and_goes_whole_with_its_main_process
 def test_a_server_that_cannot_start_ends_the_wait_at_once(venv_project):
     done = venv_project.run(f"{venv_project.script('start-server')} --check", MLFLOW_WORKERS="few")
     assert done.returncode == 1
-    assert "ended before it was ready (MLFLOW_WORKERS from your shell). It wrote:" in done.stderr
+    assert "ended before it was ready (MLFLOW_WORKERS from your shell). It printed:" in done.stderr
     assert "'few' is not a valid integer" in done.stderr
 
 
@@ -248,7 +248,7 @@ def test_what_would_split_the_history_is_refused(uv_project, server, name, tmp_p
     before = uv_project.history()
     done = uv_project.run(uv_project.train, **{name: str(tmp_path / "elsewhere")})
     assert done.returncode == 1
-    assert f"Your shell sets {name}, which sends a part elsewhere: unset it first." in done.stderr
+    assert f"Your shell sets {name}, which would send part of the history" in done.stderr
     assert uv_project.history() == before
 
 
@@ -259,10 +259,10 @@ def test_what_would_split_the_history_is_refused(uv_project, server, name, tmp_p
         (
             "MLFLOW_BACKEND_STORE_URI",
             "postgresql://u:secret@h/db",
-            "names no file, as sqlite:///FILE",
+            "is not of the form sqlite:///FILE",
         ),
         ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket", "is s3://bucket, not the path of"),
-        ("MLFLOW_PORT", "eighty", "MLFLOW_PORT is eighty, which is no port from 1024 to 65535"),
+        ("MLFLOW_PORT", "eighty", "MLFLOW_PORT is eighty, not a port from 1024 to 65535"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named_at_once(odd_project, name, value, sentence):
@@ -287,13 +287,13 @@ def test_the_network_is_let_in_by_a_decision_only_and_told_what_it_means(odd_pro
     hosts = "localhost,127.0.0.1,127.0.0.2,127.0.0.2:*,mybox,mybox:*"
     with odd_project.settings(MLFLOW_HOST="127.0.0.2", MLFLOW_SERVER_ALLOWED_HOSTS=hosts):
         command = running(start, odd_project.path)
-        command.expect("MLFLOW_HOST is 127.0.0.2: there is no login, so whoever reaches")
+        command.expect("MLFLOW_HOST is 127.0.0.2: there is no login, so anyone")
         command.expect(hosts)
         uri = f"http://127.0.0.2:{odd_project.port}"
         command.expect(f"Ready    {uri}")
         done = odd_project.run(f"{odd_project.script('odd')} train")
         assert not done.returncode, done.stderr
-        assert f"Server   {uri}, taken as it is" in done.stdout
+        assert f"Server   {uri}, not verified" in done.stdout
         own, foreign = f"mybox:{odd_project.port}", "http://evil.com"
         pages = {f"http://{own}": 200, "https://mybox": 200, foreign: 403, "null": 403}
         assert {origin: searched("127.0.0.2", own, origin) for origin in pages} == pages
@@ -373,7 +373,7 @@ def test_an_address_beyond_loopback_is_taken_and_told(odd_project):
         uri = f"http://127.0.0.2:{other.server_port}"
         done = odd_project.run(f"{odd_project.script('odd')} train", MLFLOW_TRACKING_URI=uri)
         other.shutdown()
-    told = f"Server   {uri} (MLFLOW_TRACKING_URI from your shell), taken as it is\n"
+    told = f"Server   {uri} (MLFLOW_TRACKING_URI from your shell), not verified\n"
     assert done.stdout == told
     assert done.returncode == 1
     assert "MLflow refuses: " in done.stderr and "Traceback" not in done.stderr
@@ -451,6 +451,6 @@ def test_a_port_that_accepts_and_never_answers_is_given_up(venv_project):
 def test_the_address_of_a_store_in_the_shell_is_refused(venv_project, tmp_path):
     done = venv_project.run(venv_project.train, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/x.db")
     assert done.returncode == 1
-    assert "(MLFLOW_TRACKING_URI from your shell) is no address of a server" in done.stderr
+    assert "(MLFLOW_TRACKING_URI from your shell) is not the address of a server" in done.stderr
     assert done.stderr.endswith(": unset MLFLOW_TRACKING_URI in your shell.\n")
     assert not list(tmp_path.iterdir())

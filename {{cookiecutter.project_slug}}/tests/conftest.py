@@ -25,7 +25,7 @@ Path(HISTORY.name, "backups").mkdir()
 @pytest.fixture(scope="session")
 def tracking_server():
     """Run the project's own server on the tests' history."""
-    from {{ cookiecutter.__package }}.ops.server import serving
+    from {{ cookiecutter.__package }}.ops.server import running
 
-    with serving(PORT):
+    with running(PORT):
         yield

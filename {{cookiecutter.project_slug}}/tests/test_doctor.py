@@ -107,36 +107,36 @@ def test_a_folder_without_a_run_counts_only_if_it_holds_a_file(project):
 def test_an_advised_restore_says_what_would_be_lost(project):
     add_run(project, "a1", files=1, tag="1")
     file = backup.backup()
-    assert history.runs_in(file) == 1
+    assert history.runs_in_backup(file) == 1
     add_run(project, "b2", files=0, tag="1")
     (finding,) = found(doctor.files)
-    assert "Its newest backup holds 1 run, you have 2; it comes back with: " in finding[2]
+    assert "The newest backup has 1 run (this history has 2); restore it with: " in finding[2]
 
     old = file.with_name(file.name.replace("-2", "-1", 1))  # by a version that wrote no head
     with tarfile.open(file) as archive, tarfile.open(old, "w:gz") as other:
         for member in archive:
             other.addfile(member, archive.extractfile(member))
-    assert history.runs_in(old) == 1
+    assert history.runs_in_backup(old) == 1
     os.utime(old, (9e9, 9e9))
-    assert "holds 1 run, you have 2" in history.way_back()
+    assert "has 1 run (this history has 2)" in history.how_to_restore()
     old.write_text("damaged")
     os.utime(old, (9e9, 9e9))
-    assert "cannot be read, you have 2" in history.way_back()
+    assert "cannot be read (this history has 2)" in history.how_to_restore()
 
 
 def test_a_lost_database_still_has_its_backups(project):
-    assert found(doctor.backups) == [("ok", "no run needs one yet", "")]
+    assert found(doctor.backups) == [("ok", "there is no run to back up yet", "")]
     add_run(project, "a1", files=1, tag="1")
     file = backup.backup()
     (project / "tracking" / "mlflow.db").unlink()
     (store,) = found(doctor.store)
-    assert "Its newest backup holds 1 run; it comes" in store[1]
+    assert "The newest backup has 1 run; restore it" in store[1]
     ((state, text, _),) = found(doctor.backups)
     assert state == "ok" and str(file) in text
     file.unlink()
-    assert found(doctor.backups) == [("warning", "there is none", "")]
+    assert found(doctor.backups) == [("warning", "there is no backup", "")]
     (project / "tracking" / "mlflow.db").write_text("damaged " * 1000)
-    assert found(doctor.backups) == [("warning", "there is none", "")]
+    assert found(doctor.backups) == [("warning", "there is no backup", "")]
 
 
 def test_a_stray_store_is_worth_what_it_holds(project):
@@ -146,7 +146,7 @@ def test_a_stray_store_is_worth_what_it_holds(project):
     (old / "0").mkdir(parents=True)
     (old / "0" / "meta.yaml").touch()
     remedies = [remedy for _, _, remedy in found(doctor.strays)[:2]]
-    assert all(one.startswith("it has 0 runs: delete it") for one in remedies)
+    assert all(one.startswith("it is empty: delete it") for one in remedies)
     assert remedies[0].endswith(str(stray)) and remedies[1].endswith(str(old))
 
     write(stray, "INSERT INTO registered_models VALUES ('mine')")
@@ -154,7 +154,7 @@ def test_a_stray_store_is_worth_what_it_holds(project):
     (old / "0" / "run" / "meta.yaml").touch()
     assert all("import it" in remedy for _, _, remedy in found(doctor.strays)[:2])
     stray.write_text("of another program")
-    assert found(doctor.strays)[0][2] == "it cannot be read: see what it is"
+    assert found(doctor.strays)[0][2] == "it cannot be read: find out what it is"
 
 
 def test_a_folder_that_is_missing_is_made_in_the_project_only(project, tmp_path, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_folder_that_is_missing_is_made_in_the_project_only(project, tmp_path,
     disk = tmp_path / "disk"
     monkeypatch.setenv("PROJECT_BACKUP_DIR", str(disk))
     for named in (None, disk, disk / "file.tar.gz", project / "typo"):
-        told = "There is no folder .* mount its disk or make it"
+        told = "does not exist: mount its disk or create it"
         with pytest.raises(config.UserError, match=told):
             backup.backup(named)
     assert not disk.exists() and not (project / "typo").exists()

@@ -9,8 +9,8 @@ from {{ cookiecutter.__package }}.ops import backup, history
 @pytest.mark.usefixtures("tracking_server")
 def test_a_backup_is_whole_and_a_cut_one_is_refused():
     file = backup.backup()
-    assert backup.unpack(file, "Reading")["rows"] == history.rows(history.database())
+    assert backup.unpack(file, "Reading")["rows"] == history.row_counts(history.database())
 
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match="no whole backup"):
+    with pytest.raises(UserError, match="is not a complete backup"):
         backup.unpack(file, "Reading")

@@ -23,15 +23,15 @@ def test_an_owner_whose_database_is_moved_or_replaced_is_displaced(place):
         place.touch()
         history.mark()
         assert history.owner() == f"http://127.0.0.1:1 (process {os.getpid()})"
-        assert not history.displaced() and not ownership.displaced()
+        assert not history.database_moved() and not ownership.displaced_server()
         place.rename(place.with_name("aside"))
-        assert history.displaced()
+        assert history.database_moved()
         place.touch()
-        assert history.displaced()
+        assert history.database_moved()
         with pytest.raises(UserError, match="that were moved, deleted or replaced: press Ctrl-C"):
-            ownership.found()
+            ownership.await_server()
         place.with_name("aside").replace(place)
-        assert not history.displaced()
+        assert not history.database_moved()
 
 
 class Process(psutil.Process):
@@ -63,15 +63,17 @@ def test_a_server_without_the_lock_of_its_place_is_displaced(place, monkeypatch)
     process = Process()
     monkeypatch.setattr(ownership, "listeners", lambda: iter([(1, process)]))
     monkeypatch.setattr(ownership, "listens", lambda uri: True)
-    monkeypatch.setattr(ownership, "running", lambda: None)
+    monkeypatch.setattr(ownership, "own_server", lambda: None)
     process.folder, process.words = place.parents[1], OURS
-    assert ownership.displaced() == "", "a moved project's server, on a history elsewhere"
+    assert ownership.displaced_server() == "", "a moved project's server, on a history elsewhere"
     process.settings = {"MLFLOW_BACKEND_STORE_URI": "sqlite:///h/mlflow.db"}
-    assert f"(process {process.pid}) still uses files of {place.parent}" in ownership.displaced()
+    told = ownership.displaced_server()
+    assert f"(process {process.pid}) still uses files of {place.parent}" in told
     with history.owning("a start"):  # it has the lock by now
-        assert ownership.displaced() == ""
+        assert ownership.displaced_server() == ""
     process.words = PLAIN
-    assert ownership.displaced() == "" and "press Ctrl-C in its terminal" in ownership.in_use()
+    assert ownership.displaced_server() == ""
+    assert "press Ctrl-C in its terminal" in ownership.in_use()
     process.words = SCORING
     assert ownership.in_use() == ""
 
@@ -92,7 +94,7 @@ def test_the_page_to_begin_with_is_the_project_s_experiment(monkeypatch, answer,
         return json.dumps({"experiment": answer})
 
     monkeypatch.setattr(server, "request", request)
-    assert server.page("http://127.0.0.1:1") == f"http://127.0.0.1:1{page}{config.VIEW}"
+    assert server.start_page("http://127.0.0.1:1") == f"http://127.0.0.1:1{page}{config.VIEW}"
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -118,6 +120,6 @@ def test_only_a_first_start_is_said_to_be_the_longest(place, monkeypatch, first)
     place.parent.mkdir()
     if not first:
         place.touch()
-    with pytest.raises(UserError, match="No server within"), server.serving(1):
+    with pytest.raises(UserError, match="was not ready within"), server.running(1):
         pass
     assert ("first start" in said[0]) == first

@@ -23,7 +23,7 @@ def write(monkeypatch):
 
 @pytest.mark.parametrize("text", ["eighty", "80", "99999", "80.5", "-8888", "٨٨٨٨", "0x1F90"])
 def test_a_wrong_port_is_mended_where_it_was_set(write, text):
-    wrong = re.escape(f"MLFLOW_PORT is {text}, which is no port from 1024 to 65535")
+    wrong = re.escape(f"MLFLOW_PORT is {text}, not a port from 1024 to 65535")
     write("MLFLOW_PORT", text)
     with pytest.raises(UserError, match=f"{wrong}: change MLFLOW_PORT in .*mlflow.env"):
         config.port("MLFLOW_PORT")
@@ -57,7 +57,7 @@ def test_the_scoring_port_is_the_settings_and_not_the_server_s(write):
     write(cli.SERVE_PORT, "8999")
     assert cli.serving_port() == 8999
     write(cli.SERVE_PORT, "most")
-    with pytest.raises(UserError, match=f"{cli.SERVE_PORT} is most, which is no port"):
+    with pytest.raises(UserError, match=f"{cli.SERVE_PORT} is most, not a port"):
         cli.serving_port()
     for name in (cli.SERVE_PORT, "MLFLOW_PORT"):
         write(name, "8999")
@@ -123,4 +123,4 @@ def test_what_opens_the_server_is_no_business_of_a_shell(write, name):
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_shell_may_set_what_opens_nothing(write, name):
     write(name, "1", shell=True)
-    assert access.opening() == []
+    assert access.opened_by_shell() == []

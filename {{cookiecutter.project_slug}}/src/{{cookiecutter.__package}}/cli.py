@@ -1,4 +1,4 @@
-"""The project's command line: one command per step of a model's life."""
+"""The project's command line: one function per command."""
 
 import ast
 import json
@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from . import config
-from .ops import backup as backups
 from .ops import history, ownership, shell
 
 SERVE_PORT = "PROJECT_SERVE_PORT"
@@ -17,16 +16,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def steps(context: typer.Context) -> None:
-    """The steps of this project's models, each tracked by its MLflow server."""
+    """Train, judge, use and monitor this project's models, and look after its history."""
     if context.invoked_subcommand != "serve":  # it may run longer than a system keeps the folder
         context.with_resource(shell.own_temporary_folder())
 
 
 def assignment(text: str) -> tuple[str, object]:
-    """Return name and value of `name=value`; a value that is no Python literal is text."""
+    """Return name and value of `name=value`; a value that is not a Python literal is text."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise typer.BadParameter(f"{text!r} is not name=value, as in max_depth=5")
+        raise typer.BadParameter(f"{text!r} is not of the form name=value, such as max_depth=5")
     try:
         return name, ast.literal_eval(value)
     except (SyntaxError, TypeError, ValueError):
@@ -37,11 +36,11 @@ def assignment(text: str) -> tuple[str, object]:
 def train(
     param: Annotated[
         list[str] | None,
-        typer.Option("-p", "--param", metavar="NAME=VALUE", help="Change a parameter of model.py."),
+        typer.Option("-p", "--param", metavar="NAME=VALUE", help="Set a parameter of model.py."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all randomness.")] = 0,
 ) -> None:
-    """Train, track the run, and register the model as the challenger."""
+    """Train a model, track the run, and register it as the challenger."""
     changes = dict(assignment(text) for text in param or [])
     ownership.connect()  # before the imports that take seconds
     from . import model
@@ -56,10 +55,10 @@ def train(
 def promote(
     unopposed: Annotated[
         bool,
-        typer.Option("--unopposed", help="Leave out a champion that cannot take today's rows."),
+        typer.Option("--unopposed", help="Judge by THRESHOLDS alone, without the champion."),
     ] = False,
 ) -> None:
-    """Let the challenger be judged; make it the champion if it is good enough, and better."""
+    """Promote the challenger if it passes the gate: meets THRESHOLDS and beats the champion."""
     ownership.connect()
     from .lifecycle import promote
 
@@ -68,7 +67,7 @@ def promote(
 
 @app.command()
 def rollback() -> None:
-    """Give the alias champion back to the version that had it before."""
+    """Give the alias champion back to the previous champion."""
     ownership.connect()
     from .lifecycle import promote
 
@@ -77,10 +76,10 @@ def rollback() -> None:
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows, as .csv or .parquet.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same with predictions.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows: .csv or .parquet.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The same rows with predictions.")],
 ) -> None:
-    """Score a file with the champion."""
+    """Make predictions for a file with the champion."""
     from .lifecycle import predict
 
     predict.predict(source, target)
@@ -89,11 +88,11 @@ def predict(
 @app.command()
 def serve(
     port: Annotated[
-        int | None, typer.Option(min=1024, max=65535, help="Another port than the settings'.")
+        int | None, typer.Option(min=1024, max=65535, help="Port, instead of that in mlflow.env.")
     ] = None,
-    log: Annotated[bool, typer.Option(help="Keep what is served in serving/.")] = True,
+    log: Annotated[bool, typer.Option(help="Log requests and predictions in serving/.")] = True,
 ) -> None:
-    """Answer over HTTP with the champion, and follow its alias."""
+    """Serve the champion over HTTP; a new champion is loaded when the alias moves."""
     port = port or serving_port()
     ownership.connect()
     from .lifecycle import serve
@@ -102,18 +101,19 @@ def serve(
 
 
 def serving_port() -> int:
-    """Return the port of `serve` in the settings; raise `UserError` when it is the server's."""
+    """Return the port of `serve` in the settings; raise `UserError` if the server has the same."""
     port = config.port(SERVE_PORT)
     if port != config.port("MLFLOW_PORT"):
         return port
     name = "MLFLOW_PORT" if config.set_by_shell("MLFLOW_PORT") else SERVE_PORT
-    raise config.UserError(f"{SERVE_PORT} and MLFLOW_PORT are both {port}: {config.mend(name)}.")
+    remedy = config.how_to_fix(name)
+    raise config.UserError(f"{SERVE_PORT} and MLFLOW_PORT are both {port}: {remedy}.")
 
 
 @app.command()
 def monitor(
     file: Annotated[
-        Path | None, typer.Argument(help="Rows, instead of what was served.", show_default=False)
+        Path | None, typer.Argument(help="Rows, instead of logged requests.", show_default=False)
     ] = None,
     labels: Annotated[
         Path | None,
@@ -124,10 +124,10 @@ def monitor(
         ),
     ] = None,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="On drift or decay: train anew, ask the gate.")
+        bool, typer.Option("--retrain", help="On drift or decay: train again, and promote.")
     ] = False,
 ) -> None:
-    """Report drift and live quality of what was served."""
+    """Report drift and live quality of the champion."""
     ownership.connect()
     from .lifecycle import monitor
 
@@ -136,7 +136,7 @@ def monitor(
 
 @app.command()
 def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")]) -> None:
-    """Run an old run again and compare the metrics."""
+    """Repeat a training run and compare the metrics."""
     ownership.connect()
     from .lifecycle import reproduce
 
@@ -146,40 +146,44 @@ def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")]) -> None:
 @app.command()
 def backup(
     file: Annotated[
-        Path | None, typer.Argument(help="A new file, or a folder. [default: backups/]")
+        Path | None, typer.Argument(help="File to write, or a folder for it. (default: backups/)")
     ] = None,
 ) -> None:
-    """Write the whole history into one file, also while the server runs."""
-    backups.backup(file)
+    """Write the whole history into one file; the server may run."""
+    from .ops import backup
+
+    backup.backup(file)
 
 
 @app.command()
-def restore(file: Annotated[Path, typer.Argument(help="What backup wrote.")]) -> None:
-    """Put a backup in the place of the history, which is kept beside it."""
+def restore(file: Annotated[Path, typer.Argument(help="A file that backup wrote.")]) -> None:
+    """Replace the history by a backup; the old history is kept beside it."""
+    from .ops import backup
+
     if sentence := ownership.in_use():
         raise config.UserError(sentence)
-    backups.restore(file)
+    backup.restore(file)
 
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     close: Annotated[
-        str | None, typer.Option(metavar="RUN_ID", help="End a run whose process is gone.")
+        str | None, typer.Option(metavar="RUN_ID", help="Mark an interrupted run as KILLED.")
     ] = None,
 ) -> None:
-    """Say what is where, what is wrong, and what mends it; exit 1 when something is wrong."""
+    """Show where things are, what is wrong and how to fix it; exit 1 if anything is wrong."""
     from .ops import doctor
 
     if close:
         doctor.close_run(close)
         return
     findings = doctor.examine()
-    say = json.dumps([one._asdict() for one in findings], indent=1) if as_json else None
-    print(say or doctor.table(findings))
+    lines = json.dumps([one._asdict() for one in findings], indent=1) if as_json else None
+    print(lines or doctor.table(findings))
     raise typer.Exit(any(one.state == "wrong" for one in findings))
 
 
 def main() -> None:
     """Run the command line."""
-    shell.run(app, history.full)
+    shell.run(app, history.full_disk)

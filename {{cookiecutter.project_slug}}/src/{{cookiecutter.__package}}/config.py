@@ -1,6 +1,6 @@
-"""Where things are: the project's root, its settings, its names in MLflow, its commands.
+"""The project's root, its settings, its names in MLflow, and the class of its errors.
 
-Import this before MLflow, which decides some settings at its own import.
+Import this before MLflow, which reads some settings when it is imported.
 """
 
 import os
@@ -14,11 +14,11 @@ SETTINGS = ROOT / "mlflow.env"
 EXPERIMENT = "{{ cookiecutter.project_slug }}"
 MODEL = "{{ cookiecutter.project_slug }}"
 LOGGED_FILES = "logged_files"  # tag of a run or a model: how many files it has at least
-VIEW = "?workflowType=machine_learning"  # else MLflow's pages open as for language models
+VIEW = "?workflowType=machine_learning"  # otherwise the UI opens for language models
 
 
 class UserError(Exception):
-    """What cannot be done, in one sentence that says why and what to do."""
+    """An expected error: one sentence that says what is wrong and what to do."""
 
 
 def _set_variables() -> tuple[dict[str, str], dict[str, str | None]]:
@@ -39,35 +39,38 @@ FROM_SHELL = frozenset(name for name, value in WRITTEN.items() if SHELL.get(name
 
 
 def setting(name: str) -> str:
-    """Return the variable `name` of `mlflow.env`, or what the shell has set for it."""
+    """Return the value of the setting `name`: the shell's, else that of `mlflow.env`.
+
+    Raises `UserError` if it is missing or empty.
+    """
     if value := os.environ.get(name):
         return value
     if set_by_shell(name):
-        raise UserError(f"{name} is empty: {mend(name)}.")
+        raise UserError(f"{name} is empty: {how_to_fix(name)}.")
     raise UserError(f"There is no {name} in {SETTINGS}: restore the template's default.")
 
 
 def port(name: str) -> int:
-    """Return the port that the setting `name` holds; raise `UserError` when it holds none."""
+    """Return the port in the setting `name`; raise `UserError` if it is not one."""
     text = setting(name)
     if text.isascii() and text.isdecimal() and 1024 <= int(text) <= 65535:
         return int(text)
-    raise UserError(f"{name} is {text}, which is no port from 1024 to 65535: {mend(name)}.")
+    raise UserError(f"{name} is {text}, not a port from 1024 to 65535: {how_to_fix(name)}.")
 
 
 def set_by_shell(name: str) -> bool:
-    """Return whether the shell sets the variable `name`, otherwise than `mlflow.env` does."""
+    """Return whether the shell sets the variable `name` to another value than `mlflow.env`."""
     return name in SHELL and SHELL[name] != WRITTEN.get(name)
 
 
-def mend(*names: str) -> str:
-    """Return what to do about settings that do not fit: unset the shell's, else edit the file."""
+def how_to_fix(*names: str) -> str:
+    """Return how to fix wrong settings: unset those of the shell, or else change the file."""
     if named := [name for name in names if set_by_shell(name)]:
         return f"unset {' and '.join(named)} in your shell"
     return f"change {' or '.join(names)} in {SETTINGS}"
 
 
 def from_shell(*names: str) -> str:
-    """Return a remark on those of `names` that the shell sets otherwise than `mlflow.env`."""
+    """Return a remark on those of `names` that the shell sets to other values than `mlflow.env`."""
     named = [name for name in names if set_by_shell(name)]
     return f" ({' and '.join(named)} from your shell)" if named else ""

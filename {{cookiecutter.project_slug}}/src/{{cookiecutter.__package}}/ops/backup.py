@@ -22,35 +22,40 @@ from .history import (
     DATABASE,
     ELSEWHERE,
     MANIFEST,
-    RUNS,
+    RUNS_HEADER,
     artifacts,
     backup_folder,
     database,
     keep_private,
     migrations,
-    newer,
+    newer_schema,
     owning,
     renamed_setting,
-    rows,
-    runs_of,
+    row_counts,
+    runs_in_database,
     schema,
     snapshot,
 )
+from .shell import counted
+
+MANIFEST_KEYS = {"files", "project", "schema", "created", "rows"}
 
 
 def backup(target: Path | None = None) -> Path:
-    """Write the whole history, as it is now, into one verified file, and return its path.
+    """Write the whole history into one verified file, and return its path.
 
-    `target` is a new file, or a folder for one. A server may run and writers write meanwhile.
-    Raises `UserError` when there is no sound history, or the file cannot be written.
+    `target` is a new file, or a folder for one. The server may run, and clients may log meanwhile.
+    Raises `UserError` if there is no sound history, or if the file cannot be written.
     """
     if not database().is_file():
         raise UserError(f"There is no history to back up: {database()} does not exist.")
     if target is None and (sentence := renamed_setting()):
         print(f"{sentence}: rename it where it is set.")
     target = place_for_backup(target)
-    if target.exists() or target.is_relative_to(artifacts()):
-        raise UserError(f"{target} exists already, or lies in the artifacts: name another file.")
+    if target.exists():
+        raise UserError(f"{target} already exists: name another file.")
+    if target.is_relative_to(artifacts()):
+        raise UserError(f"{target} is in the artifact folder: name another file.")
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:
             part = Path(folder, "part")
@@ -65,15 +70,16 @@ def backup(target: Path | None = None) -> Path:
         raise UserError(f"The backup {target} cannot be written: {error}.") from error
     runs, files = manifest["rows"]["runs"], len(manifest["files"])
     print(f"Backup   {target}")
-    print(f"Holds    {runs} runs, {files} files, {target.stat().st_size / 1e6:.1f} MB, verified")
+    size = f"{target.stat().st_size / 1e6:.1f} MB"
+    print(f"Holds    {counted(runs, 'run')}, {counted(files, 'file')}, {size}, verified")
     return target
 
 
 def place_for_backup(named: Path | None) -> Path:
-    """Return the file that a backup is to become: `named`, or a new one in a folder.
+    """Return the file to write: `named`, or a new one in the folder `named` or the default folder.
 
-    A folder in the project is made where no place is named. Any other has to be there: one that
-    is missing is mistyped, or the place of a disk that is not mounted.
+    A default folder inside the project is created. Any other folder must exist: a missing one is
+    mistyped, or its disk is not mounted.
     """
     target = Path(os.path.abspath(named or backup_folder()))
     is_folder = target.is_dir() or named is None or target.suffix not in (".gz", ".tgz")
@@ -82,11 +88,11 @@ def place_for_backup(named: Path | None) -> Path:
         if named is None and folder.is_relative_to(ROOT):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise UserError(f"The folder {folder} cannot be made: {error}.") from error
+        raise UserError(f"The folder {folder} cannot be created: {error}.") from error
     if not folder.is_dir():
         raise UserError(
-            f"There is no folder {folder}: mount its disk or make it, then try again. (The name of "
-            "a file ends in .tar.gz.)"
+            f"The folder {folder} does not exist: mount its disk or create it, then try again. (A "
+            "file name must end in .tar.gz.)"
         )
     return folder / f"{MODEL}-{datetime.now():%Y%m%d-%H%M%S-%f}.tar.gz" if is_folder else target
 
@@ -100,10 +106,10 @@ def pack(part: Path, copy: Path) -> dict:
     files = {DATABASE: copy, **dict(zip(names, found, strict=True))}
     files = {n: file for n, file in files.items() if not n.startswith("artifacts/.owner/")}
     sums = manifest["files"] = {}
-    head = {RUNS: str(manifest["rows"]["runs"])}
+    head = {RUNS_HEADER: str(manifest["rows"]["runs"])}
     size = 0
     for file in files.values():
-        with suppress(FileNotFoundError):  # a server's own, that came and went
+        with suppress(FileNotFoundError):  # temporary, and deleted meanwhile
             size += file.stat().st_size
     with (
         tarfile.open(part, "x:gz", compresslevel=1, pax_headers=head) as archive,
@@ -111,7 +117,7 @@ def pack(part: Path, copy: Path) -> dict:
     ):
         part.chmod(0o600)
         for name, file in files.items():
-            with suppress(FileNotFoundError):  # deleted since it was listed
+            with suppress(FileNotFoundError):  # deleted meanwhile
                 sums[name] = add(archive, name, file, bar.update)
         content = io.BytesIO(json.dumps(manifest, indent=1).encode())
         _add(archive, MANIFEST, content)
@@ -121,7 +127,7 @@ def pack(part: Path, copy: Path) -> dict:
 
 
 def add(archive: tarfile.TarFile, name: str, file: Path, tick: Callable) -> str:
-    """Add a file to an archive, once nobody writes to it; return its checksum."""
+    """Add a file to an archive, read again until it did not change; return its checksum."""
     beside = os.path.dirname(str(archive.name))
     while True:
         with (
@@ -144,7 +150,7 @@ def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
 
 
 def transfer(source: IO[bytes], target: IO[bytes], tick: Callable = id) -> str:
-    """Copy what `source` has left, telling `tick` the sizes; return its checksum (SHA-256)."""
+    """Copy the rest of `source`; return its SHA-256. `tick` gets the bytes of each block."""
     checksum = hashlib.sha256()
     while block := source.read(1 << 20):
         checksum.update(block)
@@ -154,10 +160,10 @@ def transfer(source: IO[bytes], target: IO[bytes], tick: Callable = id) -> str:
 
 
 def unpack(file: Path, label: str, into: dict[str, Path] | None = None) -> dict:
-    """Read a backup, prove that each byte is as it was written, and return its manifest.
+    """Read a backup, verify its checksums, and return its manifest.
 
-    Its database and its artifacts are written to the paths that `into` has for them.
-    Raises `UserError` when the file is damaged, or no backup made by this command.
+    Its database and artifacts are written to the paths in `into`, if given.
+    Raises `UserError` if the file is damaged, or was not written by this project's `backup`.
     """
     sums, manifest = {}, {}
     try:
@@ -177,31 +183,32 @@ def unpack(file: Path, label: str, into: dict[str, Path] | None = None) -> dict:
                 with target.open("wb") as written:
                     sums[member.name] = transfer(content, written)
                 bar.update(raw.tell() - bar.pos)
-        if manifest["files"] != sums or not sums[DATABASE]:
-            raise ValueError("its checksums do not fit")
+        if lacking := MANIFEST_KEYS - manifest.keys():
+            raise ValueError(f"its {MANIFEST} has no {', '.join(sorted(lacking))}")
+        if manifest["files"] != sums or DATABASE not in sums:
+            raise ValueError("its checksums do not match")
         if manifest["project"] != MODEL:
-            raise ValueError(f"it is one of {manifest['project']}, not of {MODEL}")
-        _ = manifest["schema"], manifest["created"], manifest["rows"]["runs"]
+            raise ValueError(f"it is a backup of {manifest['project']}, not of {MODEL}")
     except (*DAMAGE, LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{file} is no whole backup of a history: {error}.") from error
+        raise UserError(f"{file} is not a complete backup: {error}.") from error
     return manifest
 
 
 def place_of(member: tarfile.TarInfo) -> tuple[str, ...]:
-    """Return the parts of a member's path; raise `ValueError` for what is not in a history."""
+    """Return the parts of a member's path; raise `ValueError` if a history has no such file."""
     parts = PurePath(member.name).parts
     below = PurePath(*parts[1:])
     known = parts[:1] == ("artifacts",) if parts[1:] else member.name in (DATABASE, MANIFEST)
     if not member.isfile() or not known or below.anchor or ".." in parts:
-        raise ValueError(f"{member.name!r} has no place in a history")
+        raise ValueError(f"{member.name!r} is not a file of a history")
     return parts
 
 
 def restore(file: Path) -> None:
-    """Put a backup in the place of the history, which is kept beside it in a folder of its own.
+    """Replace the history by a backup; the old history is kept in a folder beside it.
 
-    Raises `UserError`, with the history untouched, when the file is damaged, foreign or newer, or
-    when the history is in use.
+    Raises `UserError`, with the history unchanged, if the file is damaged, of another project or of
+    a newer MLflow, or if the history is in use.
     """
     if not file.is_file():
         raise UserError(f"There is no backup {file}.")
@@ -209,39 +216,41 @@ def restore(file: Path) -> None:
     staged = {name: place.parent / "restoring" / place.name for name, place in into.items()}
     with owning("a restore", seconds=2):
         try:
-            clear(staged)  # of a restore that was cut off
+            clear(staged)  # of an interrupted restore
             manifest = unpack(file, "Verifying", staged)
             if (reached := schema(staged[DATABASE])) not in migrations():
-                raise UserError(newer(file, reached))
-            if rows(staged[DATABASE]) != manifest["rows"]:
-                raise UserError(f"{file} is no whole backup of a history: its rows do not fit.")
+                raise UserError(newer_schema(file, reached))
+            if row_counts(staged[DATABASE]) != manifest["rows"]:
+                raise UserError(f"{file} is not a complete backup: its rows do not match.")
             staged["artifacts"].mkdir(exist_ok=True)
-            before = runs_of(into[DATABASE])
+            before = runs_in_database(into[DATABASE])
             kept = swap(into, staged)
             keep_private()
         except OSError as error:
-            raise UserError(f"{file} cannot be restored, all is as it was: {error}.") from error
+            raise UserError(f"{file} cannot be restored; nothing was changed: {error}.") from error
         finally:
             clear(staged)
-    print(f"Restored {database().parent}: {manifest['rows']['runs']} runs of {manifest['created']}")
+    runs = counted(manifest["rows"]["runs"], "run")
+    print(f"Restored {database().parent}: {runs}, backed up at {manifest['created']}")
     for folder in kept:
-        told = "" if before is None else f": {before} run{'s' * (before != 1)}"
-        print(f"Before   {folder}, yours to remove{told}")
+        had = "" if before is None else f" ({counted(before, 'run')})"
+        print(f"Before   {folder}{had}: delete it when you do not need it")
 
 
 def clear(staged: dict[str, Path]) -> None:
-    """Remove the folders of what is `staged`, where they exist."""
+    """Delete the folders of the `staged` files, if they exist."""
     for place in staged.values():
         shutil.rmtree(place.parent, ignore_errors=True)
 
 
 def swap(into: dict[str, Path], staged: dict[str, Path]) -> set[Path]:
-    """Put what is `staged` in place and return the folders that have the old files; or undo it all.
+    """Move the `staged` files into place; return the folders of the old files. Undo it on errors.
 
-    The database goes first and comes last: where a restore was cut off, `prepare` refuses.
+    The database is moved away first and into place last: after an interrupted restore it is
+    missing, and `prepare` raises `UserError`.
     """
     file, folder = into[DATABASE], into["artifacts"]
-    # Left in place, a journal of a crash would be rolled back into the database that comes.
+    # SQLite would roll a journal of the old database back into the new one.
     journals = [file.with_name(file.name + ending) for ending in ("-journal", "-wal", "-shm")]
     name = f"replaced-{datetime.now():%Y%m%d-%H%M%S-%f}"
     old = [place for place in (file, *journals, folder) if place.exists()]

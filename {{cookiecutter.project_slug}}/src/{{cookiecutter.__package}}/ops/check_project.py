@@ -1,6 +1,6 @@
 """Doctor's checks of the project: environment, settings, server, disk, git.
 
-Every check reads only, with the server or without it, and yields its findings.
+Checks only read, with or without a running server, and yield findings: state, text, remedy.
 """
 
 import os
@@ -23,7 +23,7 @@ from .shell import git, quoted
 
 NEEDED = (*ownership.ADDRESS, *ownership.STORES, "MLFLOW_SERVER_ALLOWED_HOSTS")
 GIB = 1 << 30
-# What sends the runs of a notebook elsewhere, when it is left in a shell.
+# Variables of a shell that send the runs of a notebook elsewhere.
 REDIRECTING = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
 SHARED = ("nfs", "cifs", "smb", "9p", "drvfs", "fuse.", "vboxsf", "afpfs", "webdav", "prl_fs")
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "mobile documents",
@@ -31,7 +31,7 @@ SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "mobil
 
 
 def environment() -> Iterator[tuple]:
-    """Python and the dependencies are those that pyproject.toml asks for, in a fit place."""
+    """Check that Python and the dependencies are those of pyproject.toml."""
     upgrade.refuse_environment()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     python = ".".join(map(str, sys.version_info[:3]))
@@ -49,14 +49,14 @@ def environment() -> Iterator[tuple]:
 
 
 def settings() -> Iterator[tuple]:
-    """The settings are whole, and no variable of the shell sends anything elsewhere."""
+    """Check that no setting is missing, and that the shell overrides none."""
     if missing := [name for name in NEEDED if not dotenv_values(SETTINGS).get(name)]:
-        yield "wrong", f"no {', '.join(missing)} in {SETTINGS}", "write it as the template had it"
+        yield "wrong", f"no {', '.join(missing)} in {SETTINGS}", "restore the template's default"
     for name in ownership.DIVERTING:
         if name in os.environ:
-            yield "wrong", f"{name} sends a part elsewhere", f"unset {name}"
+            yield "wrong", f"{name} would send part of the history elsewhere", f"unset {name}"
     if sentence := history.renamed_setting():
-        yield "warning", sentence, f"write {history.PLACE}=FOLDER in {SETTINGS.name} instead"
+        yield "warning", sentence, f"write {history.BACKUP_DIR}=FOLDER in {SETTINGS.name} instead"
     names = sorted({*FROM_SHELL, *(name for name in REDIRECTING if name in os.environ)})
     for name in names:
         yield "warning", f"{name}={os.environ[name]} comes from your shell", f"unset {name}"
@@ -64,15 +64,15 @@ def settings() -> Iterator[tuple]:
         yield "ok", str(SETTINGS)
 
 
-def serving() -> Iterator[tuple]:
-    """The settings' port is free or held by this history's server, and the owner answers."""
-    for name in access.opening():
+def server() -> Iterator[tuple]:
+    """Check that the port is free or used by this history's server, and that the server answers."""
+    for name in access.opened_by_shell():
         found = f"{name} from your shell can open the history to others: start-server refuses it"
         yield "warning", found, f"unset {name}"
-    if sentence := ownership.displaced():
+    if sentence := ownership.displaced_server():
         yield "wrong", sentence
         return
-    uri, running, owner = ownership.address(), ownership.running(), history.owner()
+    uri, running, owner = ownership.address(), ownership.own_server(), history.owner()
     if running and not owner:
         yield "ok", f"this history is served at {running}{ownership.whose(running)}"
     elif running:
@@ -86,30 +86,30 @@ def serving() -> Iterator[tuple]:
 
 
 def disk() -> Iterator[tuple]:
-    """There is room for more."""
+    """Check that the disk has free space."""
     for folder in sorted({place.parent for place in (database(), artifacts())}):
         there = next(place for place in (folder, *folder.parents) if place.exists())
         free = psutil.disk_usage(str(there)).free
         state = "wrong" if free < GIB / 5 else "warning" if free < 2 * GIB else "ok"
-        yield state, f"{size(free)} free at {folder}", "" if state == "ok" else "make room"
+        yield state, f"{size(free)} free at {folder}", "" if state == "ok" else "free some space"
 
 
 def place() -> Iterator[tuple]:
-    """The database lies on a disk of this machine, in a folder that nothing synchronises."""
+    """Check that the database is on a local disk, in a folder that is not synchronised."""
     folder = database().parent.resolve()
     mounts = psutil.disk_partitions(all=True)
     mounts = [mount for mount in mounts if folder.is_relative_to(mount.mountpoint)]
     kind = max(mounts, key=lambda mount: len(mount.mountpoint)).fstype.lower() if mounts else ""
     synced = next((part for part in folder.parts if part.lower().startswith(SYNCED)), "")
     if kind.startswith(SHARED) or synced:
-        remedy = "move it to a local disk: databases get locked or damaged there"
+        remedy = "move it to a local disk: a database can be locked or damaged there"
         yield "warning", f"{folder} is on a shared or synchronised disk ({synced or kind})", remedy
     else:
         yield "ok", f"{folder} is local ({kind or 'unknown file system'})"
 
 
 def ignored() -> Iterator[tuple]:
-    """Git leaves out what only this machine should have: it may be personal, and it is large."""
+    """Check that git ignores the history, backups and requests: large, maybe personal data."""
     places = (database(), artifacts(), history.backup_folder(), ROOT / "serving")
     try:
         seen = [path for place in places if (path := seen_by_git(Path(os.path.abspath(place))))]
@@ -118,16 +118,16 @@ def ignored() -> Iterator[tuple]:
     for path in seen:
         untrack = quoted("git", "rm", "-r", "--cached", "--ignore-unmatch", path)
         pattern = f"/{path}*" if ROOT / path == database() else f"/{path}/"  # with its journal
-        remedy = f"write {pattern} into .gitignore, then: {untrack}"
+        remedy = f"add {pattern} to .gitignore, then: {untrack}"
         yield "warning", f"git does not ignore {ROOT / path}", remedy
     if not seen:
-        yield "ok", "git leaves out the history, its backups and the log of requests"
+        yield "ok", "git ignores the history, its backups and the log of requests"
 
 
 def seen_by_git(place: Path) -> str:
-    """Return the path of a file or folder in the project that git tracks, or would with `add -A`.
+    """Return the path of a file or folder that git tracks, or would track with `add -A`, else "".
 
-    Nothing where it does not. Raises `CalledProcessError` where there is no repository.
+    Raises `CalledProcessError` if there is no repository.
     """
     if not place.is_relative_to(ROOT):
         return ""
@@ -138,5 +138,5 @@ def seen_by_git(place: Path) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes as text in MiB or GiB."""
     return f"{count / GIB:.1f} GiB" if count > GIB else f"{count / (1 << 20):.1f} MiB"

@@ -1,4 +1,4 @@
-"""What is where, what is wrong, and the command that mends it."""
+"""Check the project and its history; name each fault and the command that fixes it."""
 
 import sqlite3
 import sys
@@ -9,13 +9,13 @@ import psutil
 from ..config import UserError
 from . import ownership
 from .check_history import backups, experiments, files, store, strays, unfinished
-from .check_project import disk, environment, ignored, place, serving, settings
+from .check_project import disk, environment, ignored, place, server, settings
 
 FAILURES = (UserError, sqlite3.Error, psutil.Error, OSError, LookupError, ValueError)
 
 
 class Finding(NamedTuple):
-    """One line of the table: `state` is ok, warning or wrong."""
+    """The result of a check: `state` is ok, warning or wrong, `found` and `remedy` are text."""
 
     check: str
     state: str
@@ -24,7 +24,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Return what every check finds; one that cannot be made is wrong."""
+    """Return the findings of all checks; a check that fails is reported as wrong."""
     findings = []
     for check in CHECKS:
         try:
@@ -35,7 +35,7 @@ def examine() -> list[Finding]:
 
 
 def table(findings: list[Finding]) -> str:
-    """Return the findings as lines to read, each with its remedy below."""
+    """Return the findings as text, each with its remedy on the next line."""
     marks = {"ok": "\u2713", "warning": "!", "wrong": "\u2717"}
     try:
         "".join(marks.values()).encode(sys.stdout.encoding or "ascii")
@@ -49,9 +49,9 @@ def table(findings: list[Finding]) -> str:
 
 
 def close_run(run_id: str) -> None:
-    """Give a run whose process is gone the status KILLED; refuse one that is not cut off."""
+    """Mark an interrupted run as KILLED; raise `UserError` if `run_id` is not one."""
     if not any(f"run {run_id} " in finding[1] for finding in unfinished()):
-        raise UserError(f"{run_id} is no run of this history that was cut off.")
+        raise UserError(f"{run_id} is not an interrupted run of this history.")
     ownership.connect()
     from mlflow import MlflowClient
 
@@ -62,7 +62,7 @@ def close_run(run_id: str) -> None:
 CHECKS = (
     environment,
     settings,
-    serving,
+    server,
     store,
     disk,
     experiments,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from .. import config
-from ..config import ROOT, SETTINGS, UserError, from_shell, mend, set_by_shell, setting
+from ..config import ROOT, SETTINGS, UserError, from_shell, how_to_fix, set_by_shell, setting
 from . import history
 from .history import artifacts, database
 from .shell import command
@@ -29,7 +29,7 @@ ADDRESS = ("MLFLOW_TRACKING_URI", "MLFLOW_HOST", "MLFLOW_PORT")
 STORES = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE = "0.0.0.0"
-# What would send a part of the history elsewhere, when it is left in a shell.
+# Variables that would send part of the history elsewhere.
 DIVERTING = (
     "MLFLOW_REGISTRY_URI",
     "MLFLOW_RUN_ID",
@@ -41,45 +41,47 @@ DIVERTING = (
 
 
 def address(port: int | str | None = None) -> str:
-    """Return where this project's server is: on `port`, or on the settings' port."""
+    """Return the address of this project's server on `port`, or on the port of the settings."""
     host = setting("MLFLOW_HOST").replace(EVERYWHERE, "127.0.0.1")
     return f"http://{host}:{port or config.port('MLFLOW_PORT')}"
 
 
 def refuse_diversions() -> None:
-    """Refuse to go on with variables that would split the history."""
+    """Raise `UserError` if a variable would send part of the history elsewhere."""
     if named := [name for name in DIVERTING if name in os.environ]:
         where = "Your shell" if set_by_shell(named[0]) else SETTINGS
         remedy = "unset it first" if set_by_shell(named[0]) else "remove the line"
-        raise UserError(f"{where} sets {named[0]}, which sends a part elsewhere: {remedy}.")
+        raise UserError(
+            f"{where} sets {named[0]}, which would send part of the history elsewhere: {remedy}."
+        )
 
 
 def request(uri: str, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
-    """Return what the API of the server at `uri` answers; raise OSError when it does not."""
+    """Return the response of the API of the server at `uri`; raise `OSError` if there is none."""
     asked = urllib.request.Request(f"{uri}/api/2.0/{path}", data=body, method=method)
     try:
         with urllib.request.urlopen(asked, timeout=ANSWER_SECONDS) as answer:
             return answer.read()
-    except HTTPException as error:  # whoever it is, it does not speak HTTP
-        raise OSError(f"{uri} gives no answer: {error!r}") from error
+    except HTTPException as error:  # another program, which does not speak HTTP
+        raise OSError(f"{uri} does not speak HTTP: {error!r}") from error
 
 
 def listens(uri: str) -> bool:
-    """Return whether anything accepts connections at `uri`."""
+    """Return whether a program accepts connections at `uri`."""
     try:
         place = urlsplit(uri).hostname, urlsplit(uri).port or 80
     except ValueError as error:
-        raise UserError(f"{uri} is no address ({error}): {mend(*ADDRESS)}.") from error
+        raise UserError(f"{uri} is not an address ({error}): {how_to_fix(*ADDRESS)}.") from error
     with suppress(OSError, UnicodeError), socket.create_connection(place, ANSWER_SECONDS):
         return True
     return False
 
 
 def owns(uri: str) -> bool:
-    """Return whether the server at `uri` keeps this history's artifacts and runs.
+    """Return whether the server at `uri` serves this history.
 
-    A nonce put into the artifact folder has to come back through the server's API, which tells
-    copies of a project apart, and the server's newest experiment has to be in the database file.
+    A nonce written into the artifact folder must be readable through the server's API, which tells
+    copies of a project apart; and the server's newest experiment must be in the database file.
     """
     nonce = artifacts() / ".owner" / uuid.uuid4().hex
     newest = "mlflow/experiments/search?max_results=1&view_type=ALL&order_by=creation_time%20DESC"
@@ -99,7 +101,7 @@ def owns(uri: str) -> bool:
 
 
 def in_database(experiment: dict) -> bool:
-    """Return whether the database file holds the `experiment` that a server told of."""
+    """Return whether the database file has this `experiment` of a server's response."""
     query = "SELECT 1 FROM experiments WHERE experiment_id = ? AND creation_time IS ?"
     values = experiment["experiment_id"], experiment.get("creation_time")
     try:
@@ -110,7 +112,7 @@ def in_database(experiment: dict) -> bool:
 
 
 def listeners() -> Iterator[tuple[int, psutil.Process]]:
-    """Yield port and process of each listening socket that this user may know of."""
+    """Yield port and process of each listening socket that this user can see."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             for connection in process.net_connections("tcp"):
@@ -119,14 +121,14 @@ def listeners() -> Iterator[tuple[int, psutil.Process]]:
 
 
 def started_here(process: psutil.Process) -> bool:
-    """Return whether `process` is an MLflow of this project's, whatever history it serves."""
+    """Return whether `process` is an MLflow started in this project, for any history."""
     return Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline())
 
 
 def serves_here(process: psutil.Process) -> bool:
-    """Return whether `process` is a server of MLflow's that was started on this history's place.
+    """Return whether `process` is an MLflow server that was started for this database path.
 
-    Its own settings and working folder tell, whether or not its files are still there.
+    Decided by its settings and working folder; its files may be gone.
     """
     with suppress(psutil.Error):
         words = process.cmdline()
@@ -137,26 +139,26 @@ def serves_here(process: psutil.Process) -> bool:
 
 
 def is_ours(words: list[str]) -> bool:
-    """Return whether a command line is that of `Server`'s process, in whichever project."""
+    """Return whether a command line is that of a `Server` process of any project."""
     return any(module.endswith(".ops.server") for module in words[1:3])
 
 
 def servers_here() -> Iterator[tuple[str, psutil.Process]]:
-    """Yield address and main process of each server that was started on this history's place."""
+    """Yield address and main process of each server that was started for this database path."""
     for port, process in listeners():
         with suppress(psutil.Error):
             if family := [one for one in (process, *process.parents()) if serves_here(one)]:
                 yield address(port), family[-1]
 
 
-def displaced() -> str:
-    """Return the sentence on a server whose files are no longer in their place, or "".
+def displaced_server() -> str:
+    """Return a sentence if a server's files were moved, deleted or replaced, else "".
 
-    Its lock is gone together with the folder, or only the database is; SQLite lets it write no
-    more. A lock is freed after the port: who listens and holds none has lost it.
+    SQLite no longer lets it write. If the whole folder was moved, its lock is gone, too: a server
+    frees its lock after its port, so one that listens without a lock has lost its folder.
     """
     owner = history.owner() or ""
-    if owner and history.displaced():
+    if owner and history.database_moved():
         return lost(owner)
     if "http" in owner:
         return ""
@@ -169,7 +171,7 @@ def displaced() -> str:
 
 
 def lost(server: str) -> str:
-    """Return the sentence on a `server` that has lost its files."""
+    """Return the sentence on a `server` whose files are gone."""
     return (
         f"The server at {server} still uses files of {database().parent} that were moved, deleted "
         "or replaced: press Ctrl-C in its terminal, then try again."
@@ -177,20 +179,17 @@ def lost(server: str) -> str:
 
 
 def in_use() -> str:
-    """Return the sentence for who wants the history for itself while a server has it, or ""."""
-    if sentence := displaced():
+    """Return a sentence if a server uses the history, else ""."""
+    if sentence := displaced_server():
         return sentence
-    if uri := running() or next((uri for uri, _ in servers_here()), None):
+    if uri := own_server() or next((uri for uri, _ in servers_here()), None):
         stop = "press Ctrl-C in its terminal, then try again"
         return f"This history's server runs at {uri}{whose(uri)}. To stop it, {stop}."
     return ""
 
 
-def running() -> str | None:
-    """Return the address of this history's own server, on whatever port.
-
-    It is the settings', what the owner says, or that of an MLflow which was started here.
-    """
+def own_server() -> str | None:
+    """Return the address of this history's running server, on any port; None if there is none."""
     found = dict.fromkeys([address(), *re.findall(r"http://\S+", history.owner() or "")])
     for port, process in listeners():
         with suppress(psutil.Error):
@@ -199,24 +198,24 @@ def running() -> str | None:
     return next((uri for uri in found if listens(uri) and owns(uri)), None)
 
 
-def found() -> str | None:
-    """Return the address of this history's server, after one that starts or stops just now.
+def await_server() -> str | None:
+    """Return the address of this history's server, or None; wait while one starts or stops.
 
-    Raises `UserError` where one does not answer, or has lost its files.
+    Raises `UserError` if one does not answer, or if its files are gone.
     """
-    if sentence := displaced():
+    if sentence := displaced_server():
         raise UserError(sentence)
     for _ in waiting("for a server of this history that does not answer"):
-        if uri := running():
+        if uri := own_server():
             return uri
         if not history.owner():
             return None
     owner = history.owner()
-    raise UserError(f"{database()} is in use by {owner}, which does not answer: end it.")
+    raise UserError(f"{database()} is in use by {owner}, which does not answer: end that process.")
 
 
 def waiting(what: str) -> Iterator[None]:
-    """Yield five times a second until `START_SECONDS` are over, with a sign of life."""
+    """Yield five times a second for `START_SECONDS`; print the elapsed time every 5 s."""
     begin = told = time.monotonic()
     while (now := time.monotonic()) - begin < START_SECONDS:
         if now - told > 5:
@@ -228,24 +227,24 @@ def waiting(what: str) -> Iterator[None]:
 
 @cache
 def connect() -> str:
-    """Return the address of the tracking server, once it is proved to keep this history.
+    """Return the address of the tracking server, after proving that it serves this history.
 
-    An address beyond this machine is a deliberate choice: it is printed and taken.
-    Raises `UserError` where nobody answers, or another server does.
+    An address that is not loopback is a deliberate choice: it is printed and not verified.
+    Raises `UserError` if no server answers, or another one does.
     """
     refuse_diversions()
     uri = setting("MLFLOW_TRACKING_URI").rstrip("/").replace(EVERYWHERE, "127.0.0.1")
     os.environ["MLFLOW_TRACKING_URI"] = uri
     if not uri.startswith(("http://", "https://")):
-        remedy = mend("MLFLOW_TRACKING_URI")
-        raise UserError(f"{uri}{from_shell(*ADDRESS)} is no address of a server: {remedy}.")
+        remedy = how_to_fix("MLFLOW_TRACKING_URI")
+        raise UserError(f"{uri}{from_shell(*ADDRESS)} is not the address of a server: {remedy}.")
     answers, local = listens(uri), urlsplit(uri).hostname in LOOPBACK
-    if local and (sentence := displaced()):
+    if local and (sentence := displaced_server()):
         raise UserError(sentence)
     if not answers:
         raise UserError(nobody_at(uri))
     if not local:
-        print(f"Server   {uri}{from_shell(*ADDRESS)}, taken as it is", flush=True)
+        print(f"Server   {uri}{from_shell(*ADDRESS)}, not verified", flush=True)
     elif owns(uri) or ((history.owner() or "").startswith(uri) and owns(uri)):  # it may be busy
         print(f"Server   {uri}{from_shell(*ADDRESS)}", flush=True)
         print(f"History  {database().parent}{from_shell(*STORES)}", flush=True)
@@ -255,11 +254,11 @@ def connect() -> str:
 
 
 def nobody_at(uri: str) -> str:
-    """Return the sentence for a client whose server does not answer at `uri`."""
-    if elsewhere := running():
+    """Return the sentence on a server that does not answer at `uri`."""
+    if elsewhere := own_server():
         remedy = f"set MLFLOW_TRACKING_URI={elsewhere}, or start it again on the settings' port"
         if elsewhere == config.WRITTEN.get("MLFLOW_TRACKING_URI"):
-            remedy = mend(*ADDRESS)
+            remedy = how_to_fix(*ADDRESS)
         where = f"{elsewhere}, not at {uri}{from_shell(*ADDRESS)}"
         return f"This project's server runs at {where}: {remedy}."
     start = f"start this project's server in another terminal: {command('start-server')}"
@@ -275,7 +274,7 @@ def whose(uri: str) -> str:
 
 
 def held(uri: str) -> str:
-    """Return the sentence on who holds `uri`, as far as this user may know, and what to do."""
+    """Return the sentence on the process at `uri`, as far as this user can see it."""
     holder = "another program"
     for port, process in listeners():
         with suppress(psutil.Error):
@@ -283,15 +282,15 @@ def held(uri: str) -> str:
                 holder = f"process {process.pid} ({process.name()}, started in {process.cwd()})"
                 if started_here(process):
                     holder = f"this project's {holder}"
-                    what = "busy, silent or on another history: try again, or end it"
+                    what = "which does not answer or serves another history: try again, or end it"
                     return f"{uri} is held by {holder}, {what}."
     return f"{uri}{from_shell(*ADDRESS)} is held by {holder}: {other_port(uri)}."
 
 
 def other_port(uri: str) -> str:
-    """Return what to do when the port of `uri` is taken: the line to edit, or its like."""
+    """Return what to do if the port of `uri` is taken."""
     if any(map(set_by_shell, ADDRESS)):
-        return mend(*ADDRESS)
+        return how_to_fix(*ADDRESS)
     if uri != address():
         return "use another --port"
     port = urlsplit(uri).port or 0

@@ -1,7 +1,7 @@
-"""The MLflow server of this project: how it starts, when it is ready, whose it is, how it stops.
+"""The MLflow server of this project: start it, wait until it is ready, stop it.
 
-It is plain `mlflow --env-file mlflow.env server` with the root as its working directory, so every
-path in the settings means the same wherever the project lies and whoever starts the server.
+It is plain `mlflow --env-file mlflow.env server` with the project's root as working directory, so
+that a path in the settings means the same in every project folder and for every caller.
 """
 
 import json
@@ -35,7 +35,7 @@ from .ownership import (
     START_SECONDS,
     STORES,
     address,
-    found,
+    await_server,
     held,
     listens,
     owns,
@@ -51,14 +51,14 @@ MLFLOW = ["--env-file", str(SETTINGS), "server"]
 
 
 class Server:
-    """A server process of this history at `uri`, and the last lines that it wrote."""
+    """A server process of this history at `uri`, with the last lines that it printed."""
 
     def __init__(self, port: int | str) -> None:
         self.uri = address(port)
         self.ready = False
         self.tail: deque[str] = deque(maxlen=30)
         self.members: list[psutil.Process] = []
-        own_group: dict = {"start_new_session": True}  # the terminal's Ctrl-C is ours to pass on
+        own_group: dict = {"start_new_session": True}  # Ctrl-C goes to this process, which stops it
         if sys.platform == "win32":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self.process = subprocess.Popen(
@@ -67,7 +67,7 @@ class Server:
             env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
             | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
             | origins(),
-            stdin=subprocess.PIPE,  # it ends when this process does, in whatever way
+            stdin=subprocess.PIPE,  # closed when this process ends, however it ends
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -81,42 +81,42 @@ class Server:
         for line in self.process.stdout or []:
             self.tail.append(line)
             if self.ready:
-                with suppress(OSError):  # the terminal may be gone, the server has to go on
+                with suppress(OSError):  # the terminal may be closed
                     sys.stderr.write(line)
 
     def wait_until_ready(self, first: bool) -> None:
-        """Return when the API answers for this history; raise `UserError` when it cannot.
+        """Return when the API answers for this history; raise `UserError` if it does not.
 
-        A `first` start makes the database, and Python compiles what it imports.
+        A `first` start takes longer: it creates the database, and Python compiles its imports.
         """
-        for _ in waiting("(the first start is the longest)" if first else "until it answers"):
+        for _ in waiting("(the first start takes longest)" if first else "waiting for its answer"):
             if self.process.poll() is not None:
                 shell = from_shell(*sorted(config.FROM_SHELL))
                 raise UserError(f"The server ended before it was ready{shell}{self.last_words()}")
             if not (owner := re.search(r"http.*process (\d+)", history.owner() or "")):
                 continue
             if int(owner[1]) not in [member.pid for member in self._family()]:
-                raise UserError(f"{database()} was just taken by {owner[0]}).")
+                raise UserError(f"{database()} is now in use by {owner[0]}): try again.")
             if listens(self.uri) and owns(self.uri):
                 self.members, self.ready = self._family(), True
                 history.mark()
                 return
-        raise UserError(f"No server within {START_SECONDS} s{self.last_words()}")
+        raise UserError(f"The server was not ready within {START_SECONDS} s{self.last_words()}")
 
     def last_words(self) -> str:
-        """Return the end of what the server wrote, to close a sentence."""
+        """Return the last lines that the server printed, as the end of a sentence."""
         self.reader.join(1)
-        return ". It wrote:\n" + ("".join(self.tail).rstrip() or "nothing")
+        return ". It printed:\n" + ("".join(self.tail).rstrip() or "nothing")
 
     def stop(self) -> None:
-        """End the server and every process it started; return when all are gone."""
+        """End the server and all its processes; return when they have ended."""
         with undisturbed():
-            with suppress(OSError):  # the terminal may be gone
+            with suppress(OSError):  # the terminal may be closed
                 print("Stopping the server ...", flush=True)
             end(self._family)
 
     def _family(self) -> list[psutil.Process]:
-        """Return the server's living processes; on POSIX also those whose parent is gone."""
+        """Return the server's living processes; on POSIX also those whose parent has ended."""
         if os.name == "posix":
             return [other for other in psutil.process_iter() if group(other) == self.process.pid]
         with suppress(psutil.NoSuchProcess):
@@ -126,7 +126,7 @@ class Server:
 
 
 def end(family: Callable[[], list[psutil.Process]]) -> None:
-    """End a `family` of processes; those that are left after `STOP_SECONDS`, the hard way."""
+    """Terminate a `family` of processes; kill those that are left after `STOP_SECONDS`."""
     for how in (psutil.Process.terminate, psutil.Process.kill):
         members = family()
         for member in members:
@@ -136,15 +136,15 @@ def end(family: Callable[[], list[psutil.Process]]) -> None:
 
 
 def become_server() -> None:
-    """Turn this process into MLflow's server, which owns the history and ends with its parent."""
+    """Run MLflow's server in this process; it holds the lock and ends with its parent."""
 
     def end_with_parent() -> None:
-        while os.read(0, 1):  # its other end is the parent's, and never written to
+        while os.read(0, 1):  # the parent never writes; its end closes the pipe
             pass
         end(lambda: psutil.Process().children(recursive=True))
         os._exit(1)
 
-    os.umask(0o077)  # the history is its owner's
+    os.umask(0o077)  # only this user can read the history
     try:
         with history.owning(address()):
             threading.Thread(target=end_with_parent, daemon=True).start()
@@ -154,7 +154,7 @@ def become_server() -> None:
 
 
 def group(process: psutil.Process) -> int | None:
-    """Return the process group of a `process` that may just have ended."""
+    """Return the process group of a `process`, or None if it has ended."""
     with suppress(OSError):
         return os.getpgid(process.pid)
     return None
@@ -162,7 +162,7 @@ def group(process: psutil.Process) -> int | None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and its like, for a block that has to come to its end."""
+    """Ignore Ctrl-C and other requests to end while the block runs."""
     kept = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
     try:
         yield
@@ -172,12 +172,12 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def serving(port: int | str) -> Iterator[Server]:
-    """Run this history's server on `port` while the block runs; it begins when it is ready."""
+def running(port: int | str) -> Iterator[Server]:
+    """Run this history's server on `port`, ready to use, while the block runs."""
     refuse_diversions()
     refuse_exposure()
     upgrade.refuse_environment()
-    uri, _, _ = address(port), database(), artifacts()  # each refuses what cannot work
+    uri, _, _ = address(port), database(), artifacts()  # each checks its setting
     if listens(uri):
         raise UserError(held(uri))
     with history.owning("a start"):
@@ -195,83 +195,83 @@ def serving(port: int | str) -> Iterator[Server]:
 # The command
 
 
-def check() -> None:
-    """Prove this history's server: the one that runs, or one that is started just for this."""
-    if uri := found():
+def check_server() -> None:
+    """Check the running server of this history, or one that is started for the check."""
+    if uri := await_server():
         prove(uri)
     else:
         with socket.create_server((setting("MLFLOW_HOST"), 0)) as probe:
             free = probe.getsockname()[1]
-        with serving(free) as server:
+        with running(free) as server:
             prove(server.uri)
 
 
 def prove(uri: str) -> None:
-    """Send an artifact in and out through this history's server at `uri`, and say where it was."""
+    """Upload and download a test file through the server at `uri`; print where the history is."""
     name = uuid.uuid4().hex
     path = f"mlflow-artifacts/artifacts/.owner/{name}"
     stored = artifacts() / ".owner" / name
     try:
         request(uri, path, "PUT", name.encode())
         if not stored.read_bytes() == request(uri, path) == name.encode():
-            raise OSError("it came back changed")
+            raise OSError("its content changed")
         request(uri, path, "DELETE")
     except OSError as error:
-        raise UserError(f"An artifact does not go in and out at {uri}: {error}.") from error
+        raise UserError(f"A test file could not go through {uri} and back: {error}.") from error
     finally:
         stored.unlink(missing_ok=True)
-    print(f"Checked: the server answers at {uri}, an artifact went in and came out.")
+    print(f"Checked: the server answers at {uri}; a test file was uploaded and downloaded.")
     print(f"Store      {database()}{from_shell(STORES[0])}")
     print(f"Artifacts  {artifacts()}{from_shell(STORES[1])}", flush=True)
 
 
 def start(
     port: Annotated[
-        int | None, typer.Option(min=1024, max=65535, help="Another port than the settings'.")
+        int | None, typer.Option(min=1024, max=65535, help="Port, instead of that in mlflow.env.")
     ] = None,
-    show: Annotated[bool, typer.Option("--open", help="Show the UI in the browser.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the UI in the browser.")] = False,
     only_check: Annotated[
-        bool, typer.Option("--check", help="Start it on a free port, prove that it works, stop it.")
+        bool, typer.Option("--check", help="Start it on a free port, check it, and stop it.")
     ] = False,
 ) -> None:
     """Start this project's MLflow server, until Ctrl-C."""
     if only_check:
-        check()
+        check_server()
         return
-    uri = found()
+    uri = await_server()
     if not uri:
         try:
-            serve(port or config.port("MLFLOW_PORT"), show)
+            run_until_stopped(port or config.port("MLFLOW_PORT"), show)
             return
-        except UserError:  # another one may have been a moment faster
-            if not (uri := found()):
+        except UserError:  # another process may have started one meanwhile
+            if not (uri := await_server()):
                 raise
     print(f"This project's server already runs at {uri}{whose(uri)}")
     if show:
-        webbrowser.open(page(uri))
+        webbrowser.open(start_page(uri))
 
 
-def serve(port: int | str, show: bool) -> None:
-    """Keep this history's server until Ctrl-C; raise `UserError` when it ends by itself."""
-    with serving(port) as server, suppress(KeyboardInterrupt):
+def run_until_stopped(port: int | str, show: bool) -> None:
+    """Run this history's server until Ctrl-C; raise `UserError` if it ends by itself."""
+    with running(port) as server, suppress(KeyboardInterrupt):
         print(f"Ready    {server.uri}\nHistory  {database().parent}{from_shell(*STORES)}")
-        print(f"Browser  {(shown := page(server.uri))}")
-        if setting("MLFLOW_HOST") in LOOPBACK:  # else `refuse_exposure` has said more
+        print(f"Browser  {(shown := start_page(server.uri))}")
+        if setting("MLFLOW_HOST") in LOOPBACK:  # otherwise `refuse_exposure` has printed more
             print("Access   no login: any user of this machine can read and change this history")
         print("Ctrl-C stops it", flush=True)
         if show:
             webbrowser.open(shown)
-        while server.process.poll() is None:  # on Windows wait() is deaf to Ctrl-C
+        while server.process.poll() is None:  # on Windows wait() does not notice Ctrl-C
             time.sleep(0.5)
         raise UserError(f"The server ended by itself{server.last_words()}")
     print("Stopped")
 
 
-def page(uri: str) -> str:
-    """Return the page of the UI to begin with: the project's runs, once it has an experiment."""
-    with suppress(OSError, ValueError, LookupError):  # none of that name, before the first run
-        found = request(uri, f"mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}")
-        experiment = json.loads(found)["experiment"]
+def start_page(uri: str) -> str:
+    """Return the address of the project's runs in the UI; of all experiments if there are none."""
+    with suppress(OSError, ValueError, LookupError):  # no such experiment before the first run
+        path = f"mlflow/experiments/get-by-name?experiment_name={quote(EXPERIMENT)}"
+        experiment = json.loads(request(uri, path))["experiment"]
         if experiment["lifecycle_stage"] == "active":
             return f"{uri}/#/experiments/{experiment['experiment_id']}/runs{VIEW}"
     return f"{uri}/#/experiments{VIEW}"
@@ -281,7 +281,7 @@ def main() -> None:
     """Run `start-server`."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(start)
-    run(app, history.full)
+    run(app, history.full_disk)
 
 
 if __name__ == "__main__":  # the process that `Server` starts

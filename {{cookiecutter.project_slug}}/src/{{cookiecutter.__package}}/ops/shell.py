@@ -1,4 +1,4 @@
-"""How a command line runs, refuses, and says what to type."""
+"""Run a command line, report errors, and show commands to type."""
 
 import io
 import logging
@@ -16,34 +16,39 @@ from pathlib import Path
 
 from ..config import ROOT, SETTINGS, UserError
 
-# What asks a process to end: Ctrl-C, a polite kill, a closed terminal, and what Windows has for it.
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-ENDINGS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+# Requests to end: Ctrl-C, kill, a closed terminal, and Ctrl-Break on Windows.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+ENDINGS = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
 
 
 def command(name: str) -> str:
-    """Return what to type to run a command of this project's environment, from here."""
+    """Return the command line that runs a command of this environment from the current folder."""
     path = Path(sysconfig.get_path("scripts"), name)
     return quoted(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def quoted(*words: str | Path) -> str:
-    """Return `words` as they are typed into a terminal of this system."""
+    """Return `words` quoted for a terminal of this system."""
     strings = [str(word) for word in words]
     return subprocess.list2cmdline(strings) if os.name == "nt" else shlex.join(strings)
 
 
 def git(*words: str, wrong: int = 0) -> str:
-    """Return what git says of the project; exit code `wrong` is none of an error either."""
+    """Return the output of git in the project; exit code `wrong` is not an error either."""
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True)
     if done.returncode not in (0, wrong):
         raise subprocess.CalledProcessError(done.returncode, words)
     return done.stdout.decode(errors="backslashreplace")
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return "1 run" or "2 runs"; `plural` is for nouns that do not just take an s."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
 @contextmanager
 def own_temporary_folder() -> Iterator[None]:
-    """Put this process's temporary files into a folder of its own, which goes with the block.
+    """Put the temporary files of this block into a folder that is deleted at its end.
 
     MLflow leaves a copy of every model that it loads.
     """
@@ -56,7 +61,7 @@ def own_temporary_folder() -> Iterator[None]:
 
 
 def hush() -> None:
-    """Silence what MLflow says on every run and asks for nothing."""
+    """Silence the messages of MLflow that appear on every run and need no action."""
     logging.getLogger("mlflow.models.evaluation").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
     environment = logging.getLogger("mlflow.utils.environment")
@@ -64,26 +69,26 @@ def hush() -> None:
 
 
 def _check_environment() -> None:
-    """Refuse to act on this project when a copy of it, or another one, is meant."""
+    """Raise `UserError` if the command was started from another project or a copied environment."""
     for place in (Path(sys.argv[0]).absolute().parent, Path.cwd()):
         above = (place, *place.parents)
         meant = next((folder for folder in above if (folder / SETTINGS.name).is_file()), ROOT)
         if not meant.samefile(ROOT):
             raise UserError(
                 f"{place} belongs to the project in {meant}, but this environment runs the one in "
-                f"{ROOT}: make its environment anew, as {meant / 'README.md'} says, or leave it."
+                f"{ROOT}: create its environment again, as {meant / 'README.md'} says."
             )
 
 
 def run(app: Callable[[], None], advice: Callable[[], str] = str) -> None:
-    """Run a command line `app`; a refusal, ours or MLflow's, ends in a sentence and exit code 1.
+    """Run a command line `app`; print an expected error as one sentence and exit with code 1.
 
-    What `advice` returns is added to MLflow's, which rarely names the cause.
+    `advice()` is added to errors of MLflow and the system, which rarely name the cause.
     """
     for number in ENDINGS:
-        if signal.getsignal(number) == signal.SIG_DFL:  # else a parent wants it ignored, as nohup
+        if signal.getsignal(number) == signal.SIG_DFL:  # not if a parent ignores it, as nohup does
             signal.signal(number, signal.default_int_handler)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may hold what a terminal cannot show
+    if isinstance(sys.stdout, io.TextIOWrapper):  # for paths that a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _check_environment()

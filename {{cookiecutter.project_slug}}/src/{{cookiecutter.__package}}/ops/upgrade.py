@@ -1,4 +1,4 @@
-"""Prepare a history for the installed MLflow; upgrade an older one after a backup."""
+"""Prepare a history for the installed MLflow: create it, or back it up and upgrade it."""
 
 import subprocess
 import sys
@@ -13,39 +13,39 @@ from .backup import backup
 from .history import (
     DATABASE,
     artifacts,
-    backups,
     database,
-    gone,
+    how_to_restore,
     keep_private,
-    rows,
+    known_backups,
+    missing_database,
+    row_counts,
     snapshot,
     steps_behind,
-    way_back,
 )
 
 
 def refuse_environment() -> None:
-    """Refuse an environment in which MLflow cannot create or upgrade a database.
+    """Raise `UserError` if MLflow cannot create or upgrade a database in this environment.
 
-    Alembic takes a % in the path of MLflow's migrations for a reference to a setting.
+    Alembic reads a % in the path of MLflow's migrations as a reference to a setting.
     """
     folder = distribution("mlflow").locate_file("")
     if "%" in str(folder):
         raise UserError(
             f"MLflow is installed in {folder}, and it cannot create or upgrade a database from a "
-            "path with %: make the environment in another folder."
+            "path with %: create the environment in another folder."
         )
 
 
 def prepare() -> None:
-    """Leave the history private, and with the schema of the installed MLflow.
+    """Create the folders of the history, make them private, and upgrade an older database.
 
-    Raises `UserError`, with nothing changed, when the database is gone, damaged or newer.
+    Raises `UserError`, with nothing changed, if the database is missing, damaged or newer.
     """
-    if sentence := gone():
+    if sentence := missing_database():
         raise UserError(sentence)
-    if not database().exists() and backups():
-        print(f"A new history begins. {way_back()}", flush=True)
+    if not database().exists() and known_backups():
+        print(f"This starts a new, empty history. {how_to_restore()}", flush=True)
     for folder in (database().parent, artifacts()):
         folder.mkdir(parents=True, exist_ok=True)
     if database().exists() and database().stat().st_size and (steps := steps_behind(database())):
@@ -54,24 +54,24 @@ def prepare() -> None:
 
 
 def upgrade(steps: int) -> None:
-    """Upgrade a copy of the database, after a backup, and put it in place once it is sound."""
-    kept, before = backup(), rows(database())
+    """Back up, upgrade a copy of the database, and put the copy in place if it is sound."""
+    kept, before = backup(), row_counts(database())
     with tempfile.TemporaryDirectory(dir=database().parent, prefix=".upgrade-") as folder:
         copy = Path(folder, DATABASE)
         snapshot(copy)
         done, said = migrate(copy, steps)
-        after = rows(copy)
+        after = row_counts(copy)
         lost = [name for name, count in before.items() if after.get(name, count) < count]
         if not done or lost or steps_behind(copy):
             raise UserError(
-                f"{database()} could not be upgraded and is as it was (its backup is {kept}): "
+                f"{database()} could not be upgraded and was not changed (its backup is {kept}): "
                 f"{f'rows of {lost} would be lost' if lost else said}"
             )
         copy.replace(database())
 
 
 def migrate(file: Path, steps: int) -> tuple[bool, str]:
-    """Let MLflow upgrade a database; return whether it says so, and its last word on errors."""
+    """Upgrade a database with MLflow; return whether that worked, and the last error it printed."""
     words = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file.name}"]
     told = ""
     with typer.progressbar(length=steps, label="Upgrading") as bar:
