@@ -140,6 +140,7 @@ print(json.dumps({{
 
 def see(browser, life, first, second, report, picture):
     """See the trail in MLflow's UI."""
+    browser.set_viewport_size({"width": 1280, "height": 1200})  # shows both drawings
     browser.goto(report)
     inside = browser.frame_locator("iframe")
     inside.get_by_text(f"my-ml-project, version {first}: drift and decay").first.wait_for()

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from {{ cookiecutter.__package }} import config
-from {{ cookiecutter.__package }}.ops import backup, check_history, check_project, doctor, history, shell
+from {{ cookiecutter.__package }}.ops import (
+    backup,
+    check_history,
+    check_project,
+    doctor,
+    history,
+    shell,
+)
 
 TABLES = """
 CREATE TABLE alembic_version (version_num TEXT);

@@ -8,7 +8,12 @@ import pytest
 
 from {{ cookiecutter.__package }} import config
 from {{ cookiecutter.__package }}.config import UserError
-from {{ cookiecutter.__package }}.ops import history, ownership, server, upgrade
+from {{ cookiecutter.__package }}.ops import (
+    history,
+    ownership,
+    server,
+    upgrade,
+)
 
 
 @pytest.fixture
