@@ -1,72 +1,27 @@
 """What `doctor` finds and advises, on files made here: no server is needed."""
 
+import json
 import os
 import shutil
-import sqlite3
+import socket
 import subprocess
 import tarfile
-from contextlib import closing
-from pathlib import Path
+import time
+from collections import namedtuple
 
+import psutil
 import pytest
+from conftest import TABLES, add_run, write
+from typer.testing import CliRunner
 
-from {{ cookiecutter.__package }} import config
+from {{ cookiecutter.__package }} import cli, config
 from {{ cookiecutter.__package }}.ops import (
     backup,
-    check_history,
     check_project,
     doctor,
     history,
-    shell,
+    ownership,
 )
-
-TABLES = """
-CREATE TABLE alembic_version (version_num TEXT);
-CREATE TABLE experiments (experiment_id INTEGER, name TEXT);
-CREATE TABLE runs (run_uuid TEXT, artifact_uri TEXT, start_time INTEGER);
-CREATE TABLE tags (run_uuid TEXT, key TEXT, value TEXT);
-CREATE TABLE logged_models (model_id TEXT, artifact_location TEXT, status INTEGER);
-CREATE TABLE logged_model_tags (model_id TEXT, tag_key TEXT, tag_value TEXT);
-CREATE TABLE registered_models (name TEXT);
-INSERT INTO alembic_version VALUES ('{schema}');
-INSERT INTO experiments VALUES (0, 'Default');
-"""
-
-
-def write(file: Path, script: str) -> None:
-    with closing(sqlite3.connect(file)) as opened:
-        opened.executescript(script)
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """Return the folder of a project with a history that has no run."""
-    root = tmp_path / "project"
-    (root / "tracking" / "artifacts").mkdir(parents=True)
-    for module in (backup, check_history, check_project, history, shell):
-        monkeypatch.setattr(module, "ROOT", root)
-    monkeypatch.setattr(history, "ELSEWHERE", root / "backups" / "elsewhere.txt")
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "sqlite:///tracking/mlflow.db")
-    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", "tracking/artifacts")
-    monkeypatch.setenv("PROJECT_BACKUP_DIR", "")
-    known = history.migrations()
-    schema = next(iter(known.keys() - known.values()))
-    write(root / "tracking" / "mlflow.db", TABLES.format(schema=schema))
-    return root
-
-
-def add_run(project: Path, name: str, files: int, tag: str | None = None) -> None:
-    """Add a run with `files`, of which its writer recorded the number `tag`."""
-    uri = f"mlflow-artifacts:/1/{name}/artifacts"
-    script = f"INSERT INTO runs VALUES ('{name}', '{uri}', 1);"
-    script += f"INSERT INTO tags VALUES ('{name}', 'process', 'h 1 1');"
-    if tag is not None:
-        script += f"INSERT INTO tags VALUES ('{name}', '{config.LOGGED_FILES}', '{tag}');"
-    write(project / "tracking" / "mlflow.db", script)
-    folder = project / "tracking" / "artifacts" / "1" / name / "artifacts" / "data"
-    for number in range(files):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number}.txt").touch()
 
 
 def found(check) -> list[tuple]:
@@ -210,3 +165,203 @@ def test_a_history_that_git_would_take_is_named(project, monkeypatch):
     for _, _, remedy in tracked:
         subprocess.run(remedy.partition("then: ")[2], shell=True, cwd=project, check=True)
     assert [state for state, *_ in found(doctor.ignored)] == ["ok"]
+
+
+def test_one_check_that_fails_costs_none_of_the_others(project, monkeypatch):
+    def disk():
+        yield "ok", "first"
+        raise psutil.AccessDenied(1)
+
+    monkeypatch.setattr(doctor, "CHECKS", (disk, doctor.files))
+    found = doctor.examine()
+    assert [(one.check, one.state) for one in found] == [("disk", "wrong"), ("files", "ok")]
+
+
+@pytest.mark.parametrize(("encoding", "marks"), [("utf-8", "\u2713!\u2717"), ("cp1252", "+!x")])
+def test_the_table_has_marks_that_the_terminal_can_show(monkeypatch, encoding, marks):
+    terminal = namedtuple("terminal", "encoding")(encoding)
+    monkeypatch.setattr(doctor.sys, "stdout", terminal)
+    states = ("ok", "warning", "wrong")
+    lines = doctor.table([doctor.Finding("a", state, "text", "do this") for state in states])
+    assert [line[0] for line in lines.splitlines()[::2]] == [*marks]
+    assert all("-> do this" in line for line in lines.splitlines()[1::2])
+
+
+def test_the_command_exits_with_1_only_if_something_is_wrong(project, monkeypatch):
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.store, doctor.files))
+    done = CliRunner().invoke(cli.app, ["doctor", "--json"])
+    findings = json.loads(done.stdout)
+    assert done.exit_code == 0 and [*findings[0]] == ["check", "state", "found", "remedy"]
+    assert "is sound, 0 runs" in findings[0]["found"]
+    add_run(project, "a1", files=0, tag="1")
+    assert CliRunner().invoke(cli.app, ["doctor"]).exit_code == 1
+
+
+def test_an_older_and_a_newer_database_are_told_apart(project):
+    database = project / "tracking" / "mlflow.db"
+    known = history.migrations()
+    oldest = next(one for one, before in known.items() if before not in known)
+    write(database, f"UPDATE alembic_version SET version_num = '{oldest}'")
+    state, text, remedy = found(doctor.store)[0]
+    assert state == "warning" and f"older MLflow ({len(known) - 1} migrations behind)" in text
+    assert "start-server upgrades it, after a backup" in remedy
+    write(database, "UPDATE alembic_version SET version_num = 'ffff00001111'")
+    (finding,) = [one for one in doctor.examine() if one.check == "store"]
+    assert finding.state == "wrong" and "was written by a newer MLflow" in finding.found
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_history_that_others_can_read_is_named(project):
+    history.keep_private()
+    assert [state for state, *_ in found(doctor.store)] == ["ok"]
+    history.artifacts().chmod(0o755)
+    (_, (state, text, _)) = found(doctor.store)
+    assert state == "warning" and f"can read {history.artifacts()}" in text
+
+
+def test_the_largest_experiments_are_shown_with_their_size(project):
+    add_run(project, "a1", files=0)
+    (project / "tracking" / "artifacts" / "1" / "a1").mkdir(parents=True)
+    (project / "tracking" / "artifacts" / "1" / "a1" / "big").write_bytes(bytes(3 << 20))
+    script = "INSERT INTO experiments VALUES (1, 'mine', 1);"
+    script += "".join(f"INSERT INTO experiments VALUES ({n}, 'e{n}', 1);" for n in range(2, 13))
+    write(project / "tracking" / "mlflow.db", script)
+    texts = [text for _, text, _ in found(doctor.experiments)]
+    assert texts[0] == "mine: 1 run, 3.0 MiB of artifacts" and len(texts) == 10
+
+
+def test_a_run_whose_process_has_ended_is_interrupted(project, monkeypatch):
+    me = psutil.Process()
+    tags = {
+        "mine": f"{socket.gethostname()} {me.pid} {me.create_time()}",
+        "another's pid": f"{socket.gethostname()} {me.pid} 1.0",
+        "gone": f"{socket.gethostname()} 999999999 1.0",
+        "elsewhere": "another-host 1 1.0",
+        "elsewhere, long ago": "another-host 1 1.0",
+    }
+    script = ""
+    for name, tag in tags.items():
+        begin = 1 if "long ago" in name else int(time.time() * 1000)
+        name = name.replace("'", "")
+        script += f"INSERT INTO runs VALUES ('{name}', 1, '', {begin}, 'RUNNING', 'active');"
+        script += f"INSERT INTO tags VALUES ('{name}', 'process', '{tag}');"
+    write(project / "tracking" / "mlflow.db", script)
+    findings = found(doctor.unfinished)
+    assert {state for state, *_ in findings} == {"wrong"}
+    interrupted = {text.removeprefix("run ").partition(" is ")[0] for _, text, _ in findings}
+    assert interrupted == {"anothers pid", "gone", "elsewhere, long ago"}
+    assert all(f"run {remedy.partition('--close ')[2]} is" in text for _, text, remedy in findings)
+
+    with pytest.raises(config.UserError, match="mine is not an interrupted run"):
+        doctor.close_run("mine")
+    write(project / "tracking" / "mlflow.db", "UPDATE runs SET status = 'FINISHED'")
+    assert found(doctor.unfinished)[0][0] == "ok"
+
+
+def test_an_old_backup_and_one_inside_the_project_are_not_enough(project, tmp_path, monkeypatch):
+    add_run(project, "a1", files=1, tag="1")
+    now = time.time()
+    write(project / "tracking" / "mlflow.db", f"UPDATE runs SET start_time = {int(now * 1000)}")
+    file = backup.backup()
+    assert [state for state, *_ in found(doctor.backups)] == ["ok", "warning"]
+    os.utime(file, (now - 9 * 86400,) * 2)
+    state, text, remedy = found(doctor.backups)[0]
+    assert state == "warning" and "9 days older than the newest run" in text
+    assert remedy.endswith(" backup")
+    file = backup.backup(tmp_path)
+    ((state, text, _),) = found(doctor.backups)
+    assert state == "ok" and text.startswith("2 backups") and str(file) in text
+
+
+def test_files_that_are_kept_elsewhere_are_told(project):
+    script = "INSERT INTO runs VALUES ('a1', 1, 's3://bucket/a1', 1, 'FINISHED', 'active')"
+    write(project / "tracking" / "mlflow.db", script)
+    (state, text, remedy) = found(doctor.files)[0]
+    assert state == "warning" and "the files of 1 run or model are elsewhere" in text
+    assert "in no backup" in remedy
+
+
+def test_missing_dependencies_and_an_unfit_python_are_named(project):
+    pyproject = project / "pyproject.toml"
+    head = '[project]\nrequires-python = ">=3.11"\n'
+    pyproject.write_text(head + 'dependencies = ["mlflow>=9", "not-installed", "pytest"]\n')
+    ((state, text, _),) = found(doctor.environment)
+    assert state == "wrong" and "not >=9; no not-installed" in text and "pytest" not in text
+    pyproject.write_text('[project]\nrequires-python = ">=9"\ndependencies = []\n')
+    assert "Python 3." in found(doctor.environment)[0][1]
+    pyproject.write_text(head + 'dependencies = ["mlflow"]\n')
+    assert found(doctor.environment)[0][0] == "ok"
+
+
+def test_variables_of_the_shell_are_named(project, tmp_path, monkeypatch):
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(check_project, "FROM_SHELL", frozenset())
+    assert [state for state, *_ in found(doctor.settings)] == ["ok"]
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "1")
+    findings = {text: (state, remedy) for state, text, remedy in found(doctor.settings)}
+    assert findings == {
+        "MLFLOW_RUN_ID would send part of the history elsewhere": ("wrong", "unset MLFLOW_RUN_ID"),
+        "MLFLOW_EXPERIMENT_NAME=other comes from your shell": (
+            "warning",
+            "unset MLFLOW_EXPERIMENT_NAME",
+        ),
+    }
+    lines = config.SETTINGS.read_text("utf-8").replace("MLFLOW_PORT=", "#MLFLOW_PORT=")
+    (tmp_path / "mlflow.env").write_text(lines, "utf-8")
+    monkeypatch.setattr(check_project, "SETTINGS", tmp_path / "mlflow.env")
+    state, text, _ = found(doctor.settings)[0]
+    assert state == "wrong" and text.startswith("no MLFLOW_PORT in ")
+
+
+def test_the_state_of_the_server_is_told(project, monkeypatch):
+    uri = ownership.address()
+    monkeypatch.setattr(check_project.access, "opened_by_shell", lambda: ["MLFLOW_HOST"])
+    monkeypatch.setattr(ownership, "displaced_server", lambda: "")
+    monkeypatch.setattr(ownership, "own_server", lambda: None)
+    (opened, free) = found(doctor.server)
+    assert opened[0] == "warning" and opened[2] == "unset MLFLOW_HOST"
+    assert free[:2] == ("ok", f"{uri} is free, no server runs")
+
+    monkeypatch.setattr(check_project.access, "opened_by_shell", list)
+    with history.owning("a start"):
+        ((state, text, remedy),) = found(doctor.server)
+        assert state == "wrong" and "in use by a start (process" in text and remedy
+        monkeypatch.setattr(ownership, "own_server", lambda: uri)
+        ((state, text, _),) = found(doctor.server)
+        assert state == "ok" and "this history is served at a start" in text
+    ((state, text, _),) = found(doctor.server)
+    assert state == "ok" and f"served at {uri}: a plain MLflow" in text
+    monkeypatch.setattr(ownership, "own_server", lambda: None)
+    monkeypatch.setattr(ownership, "listens", lambda uri: True)
+    ((state, text, _),) = found(doctor.server)
+    assert state == "wrong" and f"{uri}" in text and "is held by" in text
+    monkeypatch.setattr(ownership, "displaced_server", lambda: "its files are gone")
+    assert found(doctor.server) == [("wrong", "its files are gone", "")]
+
+
+@pytest.mark.parametrize(("free", "state"), [(0.1, "wrong"), (1, "warning"), (3, "ok")])
+def test_a_disk_that_gets_full_is_named_in_time(project, monkeypatch, free, state):
+    usage = namedtuple("usage", "free")(free * check_project.GIB)
+    monkeypatch.setattr(check_project.psutil, "disk_usage", lambda path: usage)
+    ((found_state, text, remedy),) = found(doctor.disk)
+    assert found_state == state and bool(remedy) == (state != "ok")
+
+
+@pytest.mark.parametrize("name", ["OneDrive - Contoso", "Dropbox", "Mobile Documents"])
+def test_a_synchronised_folder_is_named(project, tmp_path, monkeypatch, name):
+    assert found(doctor.place)[0][0] == "ok"
+    (tmp_path / name).mkdir()
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{tmp_path / name}/mlflow.db")
+    ((state, text, remedy),) = found(doctor.place)
+    assert state == "warning" and name in text and "move it to a local disk" in remedy
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "CIFS", "9p", "fuse.sshfs"])
+def test_a_network_disk_is_named(project, monkeypatch, kind):
+    partition = namedtuple("partition", "mountpoint fstype")
+    mounts = [partition(project.anchor, "ext4"), partition(str(project), kind)]
+    monkeypatch.setattr(check_project.psutil, "disk_partitions", lambda all: mounts)
+    ((state, text, _),) = found(doctor.place)
+    assert state == "warning" and kind.lower() in text
