@@ -47,10 +47,10 @@ SETS = {
 }
 
 
-@pytest.fixture(params=SETS, ids=SETS)
-def baked(request, cookies):
-    """Return one rendered project and the answers that it was made of."""
-    result = cookies.bake(extra_context=SETS[request.param] | {"setup": "later"})
+@pytest.fixture(params=SETS, ids=SETS, scope="module")
+def baked(request, cookies_session):
+    """Return one rendered project, which tests only read, and the answers that it was made of."""
+    result = cookies_session.bake(extra_context=SETS[request.param] | {"setup": "later"})
     assert result.exception is None
     return result.project_path, result.context
 
@@ -117,7 +117,8 @@ def test_a_module_is_short_enough_to_be_read(baked):
 def test_the_code_is_clean(baked):
     path, _ = baked
     for words in (["check"], ["format", "--check"]):
-        done = subprocess.run([*RUFF, *words, "."], cwd=path, capture_output=True, text=True)
+        words = [*RUFF, *words, "--no-cache", "."]
+        done = subprocess.run(words, cwd=path, capture_output=True, text=True)
         assert not done.returncode, done.stdout
 
 

@@ -1,8 +1,6 @@
 """A history that cannot be lost: one owner, crashes, backups, upgrades, damage, a full disk."""
 
 import contextlib
-import io
-import json
 import os
 import random
 import re
@@ -10,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -179,7 +176,7 @@ def loses_its_files(history):
         if "back" in name:
             assert "already runs" in history.run("start-server").stdout
             continue
-        for words in ("train", "restore nothing", "start-server", "start-server --check"):
+        for words in ("train", "start-server"):
             done = history.run(words)
             assert (done.returncode, done.stdout) == (1, ""), (name, words)
             told = re.sub(r"\(process \d+\)", "(process N)", done.stderr)
@@ -187,9 +184,6 @@ def loses_its_files(history):
                 f"The server at {history.uri} (process N) still uses files of {folder} that were "
                 "moved, deleted or replaced: press Ctrl-C in its terminal, then try again.\n"
             ), (name, words)
-        done = history.run("doctor --json")
-        serving = next(one for one in json.loads(done.stdout) if one["check"] == "server")
-        assert serving["state"] == "wrong" and "press Ctrl-C" in serving["found"]
     assert history.content() == before
 
 
@@ -212,15 +206,6 @@ def test_a_server_that_nobody_watches_any_more_is_seen(history, tmp_path):
         for process in others:
             process.kill()
         command.process.wait(HANG_SECONDS)
-
-
-def test_what_a_dead_owner_wrote_is_not_believed(history):
-    """Its process number belongs to another program by now: to this test."""
-    history.folder.joinpath("mlflow.db.lock").touch()
-    history.folder.joinpath("mlflow.db.owner").write_text(f"{history.uri} (process {os.getpid()})")
-    done = history.run("doctor --json")
-    serving = next(one for one in json.loads(done.stdout) if one["check"] == "server")
-    assert serving["state"] == "ok" and "no server runs" in serving["found"]
 
 
 def test_a_plain_mlflow_on_this_history_is_named(history, running):
@@ -247,7 +232,7 @@ def test_a_plain_mlflow_on_this_history_is_named(history, running):
 
 def test_what_was_acknowledged_survives_kill_9(history, tmp_path):
     """Of start-server and all its processes, while eight clients log; 20 times in benchmarks/."""
-    number, folder = int(os.environ.get("KILLS", 3)), tmp_path / "log"
+    number, folder = int(os.environ.get("KILLS", 2)), tmp_path / "log"
     if mode := os.environ.get("JOURNAL_MODE"):
         assert not history.run("start-server --check").returncode
         assert history.ask(f"PRAGMA journal_mode={mode}") == [(mode,)]
@@ -294,11 +279,8 @@ def test_a_run_that_was_cut_off_is_reported_and_closed(uv_project, server, train
     words = f"exec {uv_project.script('my-ml-project')} train -p n_estimators=100000"
     command = running(words, uv_project.path)
     command.expect("Training on")
-    runs = uv_project.history()[1]["runs"]
     doctor = f"{uv_project.script('my-ml-project')} doctor"
-    alive = uv_project.run(doctor)
-    assert "1 run in progress, none was interrupted" in alive.stdout
-    wait_until(lambda: uv_project.history()[1]["runs"] >= runs)
+    assert "1 run in progress, none was interrupted" in uv_project.run(doctor).stdout
     command.process.kill()
     command.process.wait(HANG_SECONDS)
 
@@ -309,8 +291,6 @@ def test_a_run_that_was_cut_off_is_reported_and_closed(uv_project, server, train
     run_id = close.split()[-1]
     assert uv_project.run(close).stdout.endswith(f"Closed   {run_id}: KILLED\n")
     assert uv_project.run(doctor).returncode == 0
-    again = uv_project.run(close)
-    assert again.stderr == f"{run_id} is not an interrupted run of this history.\n"
 
 
 def fill(file):
@@ -340,7 +320,7 @@ def test_a_full_disk_is_named_and_costs_nothing(uv_project, disk, tmp_path):
     history.env["PROJECT_BACKUP_DIR"] = str(tmp_path / "backups")
     (tmp_path / "backups").mkdir()
     with history.serving():
-        assert not history.run("train").returncode
+        assert not history.run("train -p n_estimators=3").returncode
         before = history.content()
         room = shutil.disk_usage(disk).free - 600_000  # a model needs twice as much
         (disk / "filler").write_bytes(bytes(room))
@@ -355,7 +335,7 @@ def test_a_full_disk_is_named_and_costs_nothing(uv_project, disk, tmp_path):
         assert history.run("backup").returncode == 0  # it goes elsewhere
         (disk / "filler").unlink()
         (disk / "rest").unlink()
-        assert not history.run("train").returncode
+        assert not history.run("train -p n_estimators=3").returncode
     fill(disk / "rest")
     done = history.run("start-server --check")
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -430,17 +410,11 @@ def test_a_restored_history_is_the_same(uv_project, server, trained, tmp_path):
     """Compared through MLflow's API: runs, values, versions, artifacts' bytes, predictions."""
     file = tmp_path / "elsewhere" / "kept.tar.gz"
     file.parent.mkdir()
-    uv = f"{uv_project.script('my-ml-project')} backup {file}"
-    done = uv_project.run(uv)
+    done = uv_project.run(f"{uv_project.script('my-ml-project')} backup {file}")
     assert not done.returncode, done.stderr
     assert "Backing up" in done.stdout and "Verifying" in done.stdout
     assert f"Backup   {file}\n" in done.stdout
     assert [*file.parent.iterdir()] == [file]
-    assert (
-        "no backup is outside"
-        not in uv_project.run(f"{uv_project.script('my-ml-project')} doctor").stdout
-    )
-    assert uv_project.run(uv).stderr.startswith(f"{file} exists already")
 
     other = History(uv_project, tmp_path / "other")
     other.make(RELEASES[0].read_text())
@@ -478,169 +452,6 @@ for one in client.search_model_versions("name = 'my-ml-project'"):
     return project.python(code, MLFLOW_TRACKING_URI=uri)
 
 
-def test_a_restore_is_refused_while_the_server_runs(uv_project, server):
-    before = uv_project.history()
-    done = uv_project.run(f"{uv_project.script('my-ml-project')} restore x.tar.gz")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"This history's server runs at {uv_project.uri} (process ")
-    assert uv_project.history() == before
-
-
-def rewritten(source, target, change):
-    """Write an archive like `source`, its members changed by `change`."""
-    with tarfile.open(source) as old, tarfile.open(target, "w:gz") as new:
-        for member in old:
-            content = old.extractfile(member).read()
-            for other, bytes_ in change(member, content):
-                other.size = len(bytes_)
-                new.addfile(other, io.BytesIO(bytes_))
-
-
-def named(name, **kwargs):
-    member = tarfile.TarInfo(name)
-    for key, value in kwargs.items():
-        setattr(member, key, value)
-    return member
-
-
-BAD = {
-    "truncated": lambda good, bad: bad.write_bytes(good.read_bytes()[:-2000]),
-    "half": lambda good, bad: bad.write_bytes(good.read_bytes()[: good.stat().st_size // 2]),
-    "flipped": lambda good, bad: bad.write_bytes(flipped(good.read_bytes())),
-    "no archive": lambda good, bad: bad.write_text("hello"),
-    "empty": lambda good, bad: bad.touch(),
-    "foreign": lambda good, bad: rewritten(good, bad, lambda m, c: [(named("a.txt"), c)]),
-    "no manifest": lambda good, bad: rewritten(
-        good, bad, lambda m, c: [(m, c)] if m.name != "manifest.json" else []
-    ),
-    "other bytes": lambda good, bad: rewritten(
-        good, bad, lambda m, c: [(m, c + b"x" if m.name.endswith(".txt") else c)]
-    ),
-    "one missing": lambda good, bad: rewritten(
-        good, bad, lambda m, c: [(m, c)] if not m.name.endswith(".txt") else []
-    ),
-    "..": lambda good, bad: rewritten(
-        good, bad, lambda m, c: [(m, c), (named("artifacts/../../evil"), b"evil")]
-    ),
-    "absolute": lambda good, bad: rewritten(
-        good, bad, lambda m, c: [(m, c), (named("/tmp/evil"), b"evil")]
-    ),
-    "another project's": lambda good, bad: rewritten(
-        good, bad, lambda m, c: [(m, c.replace(b'"my-ml-project"', b'"other"'))]
-    ),
-    "an older form": lambda good, bad: rewritten(
-        good, bad, lambda m, c: [(m, c.replace(b'"created"', b'"made"'))]
-    ),
-    "link": lambda good, bad: rewritten(
-        good,
-        bad,
-        lambda m, c: [(m, c), (named("artifacts/l", type=tarfile.SYMTYPE, linkname="/etc"), b"")],
-    ),
-    "hard link": lambda good, bad: rewritten(
-        good,
-        bad,
-        lambda m, c: [
-            (m, c),
-            (named("artifacts/l", type=tarfile.LNKTYPE, linkname="/etc/hosts"), b""),
-        ],
-    ),
-}
-
-
-def flipped(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
-
-
-def test_a_bad_backup_is_refused_and_the_history_untouched(old, tmp_path):
-    assert not old.run("backup").returncode
-    good = old.backups()[0]
-    before = old.content()
-    around = sorted(tmp_path.rglob("*"))
-    for name, spoil in BAD.items():
-        bad = Path(old.env["PROJECT_BACKUP_DIR"]) / f"bad {name}.tar.gz".replace("/", "")
-        bad = bad.with_name(bad.name.replace("'", ""))
-        spoil(good, bad)
-        done = old.run(f"restore '{bad}'")
-        assert done.returncode == 1, name
-        assert f"{bad} is not a complete backup: " in done.stderr, name
-        assert "Traceback" not in done.stderr, name
-        bad.unlink()
-        assert old.content() == before, name
-    left = {path.name for path in tmp_path.rglob("*") if path not in around}
-    assert left <= {".owner", "mlflow.db.lock"}
-    done = old.run("restore nothing.tar.gz")
-    assert done.stderr == "There is no backup nothing.tar.gz.\n"
-    assert not old.run(f"restore {good}").returncode
-
-
-def test_a_backup_of_a_newer_mlflow_is_refused(history, tmp_path):
-    other = History(history.project, tmp_path / "newer")
-    other.make(RELEASES[0].read_text())
-    with contextlib.closing(sqlite3.connect(other.database)) as opened:
-        opened.execute("UPDATE alembic_version SET version_num = 'ffff00001111'")
-        opened.commit()
-    assert not other.run("backup").returncode
-    history.make(RELEASES[0].read_text())
-    before = history.content()
-    done = history.run(f"restore {other.backups()[0]}")
-    assert done.returncode == 1
-    assert f"{other.backups()[0]} was written by a newer MLflow than the installed" in done.stderr
-    assert history.content() == before
-
-
-def test_a_restore_that_was_cut_off_is_seen_and_mended(old):
-    """As a power cut leaves it, between the moves: the database goes first and comes last."""
-    assert not old.run("backup").returncode
-    (old.folder / "replaced-1").mkdir()
-    old.database.rename(old.folder / "replaced-1" / "mlflow.db")
-    for words in ("start-server --check", "start-server"):
-        done = old.run(words)
-        assert done.returncode == 1
-        assert done.stderr.startswith(f"{old.database} is missing or empty, but its artifacts")
-        assert f"a restore replaced are in {old.folder / 'replaced-1'}. " in done.stderr
-    junk = old.folder / "restoring" / "artifacts" / "1" / "junk.txt"
-    junk.parent.mkdir(parents=True)
-    junk.touch()
-    restore = done.stderr.strip().partition("with: ")[2]
-    assert not old.project.run(restore, **old.env).returncode
-    assert not junk.exists() and not (old.artifacts / "1" / "junk.txt").exists()
-    assert (old.artifacts / "1" / ".owner" / "me.txt").read_text() == "kept too"
-    assert old.ask("SELECT count(*) FROM runs") == [(3,)]
-
-
-def test_an_emptied_database_is_no_new_history(old):
-    assert not old.run("backup").returncode
-    old.database.write_bytes(b"")
-    before = old.content()
-    for words in ("start-server --check", "doctor"):
-        done = old.run(words)
-        assert done.returncode == 1
-        assert f"restore {old.backups()[0]}" in done.stdout + done.stderr
-        assert "remove" not in done.stdout
-    assert old.content() == before
-
-
-def test_a_deleted_folder_is_told_of_its_backups(old):
-    assert not old.run("backup").returncode
-    shutil.rmtree(old.folder)
-    way = "The newest backup has 3 runs; restore it with: "
-    told = old.run("doctor").stdout
-    assert way in told and "there is no run to back up yet" not in told
-    done = old.run("start-server --check")
-    assert not done.returncode, done.stderr
-    assert f"a new, empty history. {way}" in done.stdout
-
-
-def test_a_locked_database_is_not_called_damaged(old):
-    with contextlib.closing(sqlite3.connect(old.database, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        done = old.run("backup")
-    assert done.returncode == 1
-    assert f"{old.database} cannot be used now (database is locked)" in done.stderr
-    assert "damaged" not in done.stderr and "restore" not in done.stderr
-
-
 # Upgrades
 
 
@@ -651,8 +462,6 @@ def test_an_old_history_is_backed_up_and_upgraded(history, release):
     values = history.ask("SELECT key, value, step FROM metrics ORDER BY value")
     before = history.ask("SELECT * FROM runs ORDER BY 1")
     counts = [history.ask(f"SELECT count(*) FROM {name}") for name in tables]
-    assert "by an older MLflow" in history.run("doctor").stdout
-
     done = history.run("start-server --check")
     assert not done.returncode, done.stderr
     order = ["Backing up", "Verifying", "Backup ", "Upgrading", "Starting", "Checked"]
@@ -660,11 +469,12 @@ def test_an_old_history_is_backed_up_and_upgraded(history, release):
     assert places == sorted(places)
     assert [history.ask(f"SELECT count(*) FROM {name}") for name in tables] == counts
     assert history.ask("SELECT key, value, step FROM metrics ORDER BY value") == values
-    assert "is sound, 3 runs" in history.run("doctor").stdout
-
     (backup,) = history.backups()
-    assert "(3 runs): delete it" in history.run(f"restore {backup}").stdout
-    assert history.ask("SELECT * FROM runs ORDER BY 1") == before
+    if release == RELEASES[0]:  # the way back is the same from each
+        assert "is sound, 3 runs" in history.run("doctor").stdout
+        assert "(3 runs): delete it" in history.run(f"restore {backup}").stdout
+        assert history.ask("SELECT * FROM runs ORDER BY 1") == before
+        assert "by an older MLflow" in history.run("doctor").stdout
 
 
 def test_an_upgrade_that_fails_changes_nothing(old):
@@ -677,57 +487,3 @@ def test_an_upgrade_that_fails_changes_nothing(old):
     told = f"was not changed (its backup is {old.backups()[0]}"
     assert told in done.stderr and "secrets already exists" in done.stderr
     assert old.content() == before
-
-
-def test_a_newer_history_is_left_alone(old):
-    with contextlib.closing(sqlite3.connect(old.database)) as opened:
-        opened.execute("UPDATE alembic_version SET version_num = 'ffff00001111'")
-        opened.commit()
-    before = old.content()
-    for words in ("start-server", "doctor"):
-        done = old.run(words)
-        assert done.returncode == 1
-        assert f"{old.database} was written by a newer MLflow" in done.stdout + done.stderr
-    assert old.content() == before and old.backups() == []
-
-
-@pytest.mark.parametrize("damage", ["truncated", "random", "overwritten"])
-def test_a_damaged_database_names_its_newest_backup(old, damage):
-    assert not old.run("backup").returncode
-    whole = old.database.read_bytes()
-    middle = len(whole) // 2
-    old.database.write_bytes(
-        {
-            "truncated": whole[:middle],
-            "random": random.Random(0).randbytes(50_000),
-            "overwritten": whole[:middle] + bytes(8192) + whole[middle + 8192 :],
-        }[damage]
-    )
-    before = old.content()
-    for words in ("start-server", "doctor", "backup"):
-        done = old.run(words)
-        assert done.returncode == 1, words
-        assert f"restore {old.backups()[0]}" in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-    assert old.content() == before and len(old.backups()) == 1
-    assert not old.run(f"restore {old.backups()[0]}").returncode
-    assert old.ask("SELECT count(*) FROM runs") == [(3,)]
-
-
-# The contract with MLflow
-
-
-def test_the_schema_is_read_as_mlflow_s_own_tool_reads_it(uv_project):
-    """Private: MLflow's folder of migrations and their file format."""
-    code = """
-from pathlib import Path
-import mlflow.store
-from alembic.script import ScriptDirectory
-from my_ml_project.ops import history
-folder = ScriptDirectory(str(Path(mlflow.store.__file__).parent / "db_migrations"))
-known = history.migrations()
-assert {one.revision: one.down_revision for one in folder.walk_revisions()} == {
-    one: None if before == "None" else before for one, before in known.items()}
-print(folder.get_current_head() == next(iter(known.keys() - set(known.values()))))
-"""
-    assert uv_project.python(code) == "True"

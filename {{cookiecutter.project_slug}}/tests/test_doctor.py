@@ -115,6 +115,8 @@ def test_a_stray_store_is_worth_what_it_holds(project):
     (old / "0" / "run").mkdir()
     (old / "0" / "run" / "meta.yaml").touch()
     assert all("import it" in remedy for _, _, remedy in found(doctor.strays)[:2])
+    add_run(project, "a1", files=0)
+    assert all("histories cannot be merged" in one for *_, one in found(doctor.strays)[:2])
     stray.write_text("of another program")
     assert found(doctor.strays)[0][2] == "it cannot be read: find out what it is"
 
@@ -320,6 +322,7 @@ def test_the_state_of_the_server_is_told(project, monkeypatch):
     monkeypatch.setattr(check_project.access, "opened_by_shell", lambda: ["MLFLOW_HOST"])
     monkeypatch.setattr(ownership, "displaced_server", lambda: "")
     monkeypatch.setattr(ownership, "own_server", lambda: None)
+    monkeypatch.setattr(ownership, "listens", lambda uri: False)
     (opened, free) = found(doctor.server)
     assert opened[0] == "warning" and opened[2] == "unset MLFLOW_HOST"
     assert free[:2] == ("ok", f"{uri} is free, no server runs")

@@ -287,6 +287,25 @@ def test_a_port_that_is_taken_starts_nothing(project, settings, monkeypatch):
     assert not history.database(".owner").exists()
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (server, "refuse_diversions"),
+        (server, "refuse_exposure"),
+        (upgrade, "refuse_environment"),
+        (upgrade, "prepare"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_server_starts(project, monkeypatch, module, name):
+    def refuse():
+        raise UserError(name)
+
+    monkeypatch.setattr(server, "Server", lambda port: pytest.fail("it started"))
+    monkeypatch.setattr(server, "listens", lambda uri: False)
+    monkeypatch.setattr(module, name, refuse)
+    assert started() == ("", name)
+
+
 def test_a_running_server_is_proved_and_shown_instead_of_started_twice(
     project, monkeypatch, settings
 ):

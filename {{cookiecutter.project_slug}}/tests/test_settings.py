@@ -124,3 +124,31 @@ def test_what_opens_the_server_is_no_business_of_a_shell(write, name):
 def test_a_shell_may_set_what_opens_nothing(write, name):
     write(name, "1", shell=True)
     assert access.opened_by_shell() == []
+
+
+def test_no_setting_of_mlflow_s_opens_the_server_unseen():
+    """Where this fails, MLflow has a new setting of these families: decide whose it is."""
+    from mlflow import environment_variables
+
+    names = [name for name in vars(environment_variables) if name.startswith("MLFLOW_")]
+    families = [name for name in names if re.search("ALLOW|CORS|REMOTE|SANDBOX|SECURITY", name)]
+    assert {name for name in families if not access.OPENING.fullmatch(name)} == {
+        "MLFLOW_ALLOW_FILE_STORE", "MLFLOW_ALLOW_HTTP_REDIRECTS",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "MLFLOW_ASSISTANT_SANDBOX_CLI_IMAGE",
+        "MLFLOW_SANDBOX_DOCKER_IMAGE", "MLFLOW_SANDBOX_EGRESS_PROXY",
+    }  # fmt: skip
+
+
+def test_the_network_is_let_in_by_the_file_only_and_told_what_it_means(write, capsys):
+    write("MLFLOW_HOST", "10.1.2.3")
+    with pytest.raises(UserError, match="Add 10.1.2.3,10.1.2.3:. to MLFLOW_SERVER_ALLOWED_HOSTS"):
+        access.refuse_exposure()
+    write(access.HOSTS, "localhost,10.1.2.3,10.1.2.3:*")
+    access.refuse_exposure()
+    assert "MLFLOW_HOST is 10.1.2.3: there is no login, so anyone" in capsys.readouterr().out
+
+
+def test_a_server_that_checks_no_names_is_refused(write):
+    write(access.UNGUARDED, "true")
+    with pytest.raises(UserError, match=f"{access.UNGUARDED}=true lets any web page change"):
+        access.refuse_exposure()
