@@ -112,6 +112,7 @@ def main():
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--runs", type=int)
     asked = parser.parse_args()
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # in a forked client it can fail a request
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mlflow"])  # which takes each client seconds
     ready = context.Barrier(asked.clients + 1)

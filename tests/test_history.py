@@ -148,7 +148,7 @@ def test_of_two_servers_started_at_once_one_serves_and_a_killed_one_leaves_no_se
         loses_its_files(history)
 
         family = psutil.Process(winner.process.pid).children(recursive=True)
-        assert len(family) >= 2
+        assert family
         winner.process.kill()
         assert_gone(family)
     finally:
@@ -187,40 +187,33 @@ def loses_its_files(history):
     assert history.content() == before
 
 
-def test_a_server_that_nobody_watches_any_more_is_seen(history, tmp_path):
-    """Both start-server and its child were killed: the lock is free, but uvicorn answers."""
-    command = history.start("start-server --port " + str(port := free_port()))
+def test_a_server_that_nobody_watches_any_more_ends(history):
+    """Both start-server and its child were killed: no worker goes on with a lock that is free."""
+    command = history.start(MLFLOW_WORKERS="2")
     command.expect("Ready")
     child, *others = command.children()
     for process in (psutil.Process(command.process.pid), child):
         process.kill()
-    assert_gone([child])
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        done = history.run("start-server")
-        assert done.returncode == 0
-        pids = " or ".join(str(process.pid) for process in others)
-        assert f"already runs at {uri}: a plain MLflow (process {pids})" in done.stdout
-        assert f"This history's server runs at {uri}: a plain" in history.run("restore x").stderr
-    finally:
-        for process in others:
-            process.kill()
-        command.process.wait(HANG_SECONDS)
+    assert_gone([child, *others])
+    command.process.wait(HANG_SECONDS)
+    assert "no server runs" in history.run("doctor").stdout
 
 
 def test_a_plain_mlflow_on_this_history_is_named(history, running):
-    """It knows nothing of the lock: whoever comes second has to see that it answers."""
+    """It knows nothing of the lock: whoever comes second has to see that it answers, anywhere."""
     mlflow = f"{history.project.script('mlflow')} --env-file mlflow.env server"
+    mlflow += f" --port {(port := free_port())}"
+    uri = f"http://127.0.0.1:{port}"
     plain = running(mlflow, history.project.path, **history.env)
     plain.expect("Application startup complete")
     done = history.run("start-server")
     assert done.returncode == 0
-    told = f"This project's server already runs at {history.uri}: a plain MLflow (process "
+    told = f"This project's server already runs at {uri}: a plain MLflow (process "
     assert done.stdout.startswith(told)
     told = history.run("doctor").stdout
     assert "without start-server" in told and "end it" not in told  # the guide recommends it
     done = history.run("restore nothing.tar.gz")
-    told = f"This history's server runs at {history.uri}: a plain MLflow (process "
+    told = f"This history's server runs at {uri}: a plain MLflow (process "
     assert done.stderr.startswith(told)
     assert done.stderr.endswith(". To stop it, press Ctrl-C in its terminal, then try again.\n")
     history.folder.rename(history.folder.with_name("aside"))  # it stays this place's server
@@ -353,13 +346,13 @@ def test_a_full_disk_is_named_and_costs_nothing(uv_project, disk, tmp_path):
 
 @pytest.fixture(scope="module")
 def crowd(uv_project, tmp_path_factory):
-    """Return a history that 16 clients met at once, and a backup made meanwhile."""
+    """Return a history that 32 clients met at once, and a backup made meanwhile."""
     folder = tmp_path_factory.mktemp("crowd")
     (folder / "sitecustomize.py").write_text(WATCH)
     history = History(uv_project, folder / "history")
     history.asked, history.log = folder / "asked.txt", folder / "log"
     with history.serving(PYTHONPATH=str(folder), WATCH=str(history.asked)):
-        load = history.write(history.log, "--clients", "16", "--runs", "10")
+        load = history.write(history.log, "--clients", "32", "--runs", "5")
         load.expect("Writing")
         wait_for_more(history.log)
         history.known = {file.name: file.read_text() for file in history.log.glob("*.jsonl")}
@@ -369,10 +362,11 @@ def crowd(uv_project, tmp_path_factory):
     return history
 
 
-def test_sixteen_clients_lose_nothing_on_a_fresh_history(crowd):
+def test_thirty_two_clients_lose_nothing_on_a_fresh_history(crowd):
+    """With MLflow's own pool of connections a third of them fail (pool size in mlflow.env)."""
     assert crowd.exit == 0
     count, missing = writers.lost(crowd.log, crowd.database, crowd.artifacts)
-    assert count == 16 * 10 * (1 + writers.BATCHES + 2) and missing == []
+    assert count == 32 * 5 * (1 + writers.BATCHES + 2) and missing == []
     assert crowd.ask("SELECT count(*), min(status) FROM runs") == [(160, "FINISHED")]
 
 

@@ -1,13 +1,15 @@
 """The server as a user meets it: started by the full path of its script, ended as terminals do."""
 
 import http.client
-import http.server
+import json
+import multiprocessing
 import os
 import re
 import signal
 import socket
 import sqlite3
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -90,6 +92,7 @@ def test_what_uv_run_starts_opens_the_user_s_browser_and_stops_with_ctrl_c(
     assert "(alias challenger)" in done.stdout
     assert command.end(signal.SIGINT) == 0
     command.expect("Stopped")
+    assert not (odd_project.path / "tracking" / "mlflow.db.owner").exists()
     assert (tmp_path / "opened").read_text().split() == [page, page]
     assert page.startswith(f"{odd_project.uri}/#/experiments")
     assert "any user of this machine can read and change" in "".join(command.seen)
@@ -98,9 +101,10 @@ def test_what_uv_run_starts_opens_the_user_s_browser_and_stops_with_ctrl_c(
 def test_the_server_starts_from_anywhere_on_another_port_and_stops_with_all_its_processes(
     venv_project, running, tmp_path
 ):
-    """Whoever looks for it at the port of the settings is told where it is."""
+    """Whoever looks for it at the port of the settings is told where it is; with two workers."""
     port = free_port()
-    command = running(f"{venv_project.script('start-server')} --port {port}", tmp_path)
+    start = f"{venv_project.script('start-server')} --port {port}"
+    command = running(start, tmp_path, MLFLOW_WORKERS="2")
     command.expect(f"Ready    http://127.0.0.1:{port}")
     command.expect(f"History  {venv_project.path / 'tracking'}")
     done = venv_project.run(venv_project.train)
@@ -108,9 +112,11 @@ def test_the_server_starts_from_anywhere_on_another_port_and_stops_with_all_its_
     assert f"This project's server runs at http://127.0.0.1:{port}, not at" in done.stderr
     done = venv_project.run(venv_project.start)
     assert f"already runs at http://127.0.0.1:{port}" in done.stdout
-    assert len(command.children()) >= 2
+    assert len(command.children()) >= 3
+    assert {asked(port, *one)[0] for one in CLOSED for _ in range(4)} == {403}  # in both workers
     assert command.end(signal.SIGTERM) == 0
     command.expect("Stopped")
+    assert not (venv_project.path / "tracking" / "mlflow.db.owner").exists()
     assert list(tmp_path.iterdir()) == []
     assert not (venv_project.path / "mlruns").exists()
 
@@ -127,7 +133,7 @@ def test_a_closed_terminal_leaves_no_server_behind(odd_project):
     with command.stdout:
         assert any("Ready" in line for line in command.stdout)
         family = psutil.Process(command.pid).children(recursive=True)
-    assert len(family) >= 2
+    assert len(family) == 1  # MLflow's command line runs uvicorn in its own process
     command.send_signal(signal.SIGHUP)
     command.wait(HANG_SECONDS)
     assert_gone(family)
@@ -136,7 +142,8 @@ def test_a_closed_terminal_leaves_no_server_behind(odd_project):
 def test_a_server_that_hangs_is_no_stranger_and_goes_whole_with_its_main_process(
     venv_project, running
 ):
-    command = running(venv_project.script("start-server"), venv_project.path)
+    start = venv_project.script("start-server")
+    command = running(start, venv_project.path, MLFLOW_WORKERS="2")
     command.expect("Ready")
     family = command.children()
     for process in family:
@@ -269,6 +276,119 @@ def test_a_copy_of_the_history_is_another_history(uv_project, server, trained, e
     )
     assert done.returncode == 1
     assert f"{uv_project.uri} is held by this project's process" in done.stderr
+
+
+# What it offers to others
+
+CLOSED = [
+    ("GET", "/ajax-api/3.0/mlflow/assistant/config"),
+    ("PUT", "/ajax-api/3.0/mlflow/assistant/config"),
+    ("POST", "/ajax-api/3.0/mlflow/assistant/message"),
+    ("POST", "/gateway/mlflow/v1/chat/completions"),
+    ("POST", "/ajax-api/2.0/mlflow/gateway-proxy"),
+    ("POST", "/ajax-api/3.0/mlflow/gateway/endpoints/create"),
+    ("POST", "/api/2.0/mlflow/webhooks"),
+    ("POST", "/ajax-api/3.0/jobs"),
+    ("POST", "/ajax-api/3.0/mlflow/genai/evaluate/invoke"),
+    ("POST", "/ajax-api/3.0/mlflow/scorer/invoke"),
+    ("POST", "/ajax-api/2.0/mlflow/runs/create-promptlab-run"),
+]
+
+
+def asked(port, method, path, body=None):
+    """Return status and text of the server's answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def as_another_user(function, *args):
+    """Return what a function returns in a process of the user `nobody`, if root runs the tests."""
+
+    def call():
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        said.send(function(*args))
+
+    heard, said = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=call)
+    process.start()
+    said.close()
+    try:
+        return heard.recv()
+    finally:
+        process.join(30)
+
+
+def attack(port, private):
+    """Ask for what is closed, and for a `private` folder, by a link in a folder of one's own."""
+    statuses = {path: asked(port, method, path, {})[0] for method, path in CLOSED}
+    api = "/api/2.0/mlflow"
+    with tempfile.TemporaryDirectory() as own:
+        place = {"name": own, "artifact_location": own}
+        found = json.loads(asked(port, "POST", f"{api}/experiments/create", place)[1])
+        found = json.loads(asked(port, "POST", f"{api}/runs/create", found)[1])
+        run = found["run"]["info"]["run_id"]
+        Path(own, run).mkdir()
+        Path(own, run, "artifacts").symlink_to(private)
+        read = asked(port, "GET", f"/get-artifact?run_id={run}&path=key")
+        upload = f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run}&path=new"
+        written = asked(port, "POST", upload, "mine")
+    return statuses, read, written
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX users")
+def test_another_user_of_the_machine_gets_no_shell_and_no_file(odd_project, running, tmp_path):
+    private = tmp_path / "private"
+    private.mkdir(0o700)
+    (private / "key").write_text("secret")
+    command = running(odd_project.script("start-server"), odd_project.path)
+    command.expect("Ready")
+    statuses, read, written = as_another_user(attack, odd_project.port, private)
+    assert statuses == dict.fromkeys(statuses, 403)
+    assert read[0] == written[0] == 400
+    assert "This project's server keeps artifacts in tracking/artifacts only, not at" in read[1]
+    assert [file.name for file in private.iterdir()] == ["key"]
+    assert not Path(odd_project.environ["HOME"], ".mlflow", "assistant").exists()
+
+
+@pytest.mark.parametrize(
+    ("patch", "code", "sentence"),
+    [
+        ("run_in_this_process = lambda: None", 0, "Checked: the server answers at"),
+        ("Closed = lambda inner: inner", 1, "offers MLflow's assistant, a shell for anyone here."),
+    ],
+)
+def test_a_server_that_cannot_be_closed_is_refused(uv_project, tmp_path, patch, code, sentence):
+    """Where MLflow's private name is gone it is closed all the same, in a process of its own."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"from {uv_project.package}.ops import app\napp.{patch}\n"
+    )
+    history = tmp_path / "history"
+    done = uv_project.run(
+        f"{uv_project.script('start-server')} --check",
+        PYTHONPATH=str(tmp_path),
+        MLFLOW_BACKEND_STORE_URI=f"sqlite:///{history}/mlflow.db",
+        MLFLOW_ARTIFACTS_DESTINATION=str(history / "artifacts"),
+    )
+    assert done.returncode == code
+    assert sentence in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_environment_that_is_older_than_its_project_is_refused(odd_project):
+    (file,) = odd_project.path.glob(".venv/lib/*/site-packages/odd-*.dist-info/entry_points.txt")
+    kept = file.read_text()
+    file.write_text(kept.partition("[mlflow.app]")[0])
+    try:
+        done = odd_project.run(f"{odd_project.script('start-server')} --check")
+    finally:
+        file.write_text(kept)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{odd_project.path / '.venv'} does not know this project's")
+    assert done.stderr.endswith("install the project again, as its README says.\n")
 
 
 # Without a server

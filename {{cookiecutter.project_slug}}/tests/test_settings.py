@@ -43,8 +43,8 @@ def test_an_empty_variable_of_the_shell_is_no_missing_line(write):
     [
         ("MLFLOW_BACKEND_STORE_URI", "postgresql://host/db", history.database),
         ("MLFLOW_ARTIFACTS_DESTINATION", "s3://bucket", history.artifacts),
-        ("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", ownership.connect),
-        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:eighty", ownership.connect),
+        ("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db", ownership.connect.__wrapped__),
+        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:eighty", ownership.connect.__wrapped__),
     ],
 )
 def test_a_sentence_on_a_setting_names_the_shell_where_it_comes_from(write, name, value, use):

@@ -29,6 +29,7 @@ from .. import config
 from ..config import EXPERIMENT, ROOT, SETTINGS, VIEW, UserError, from_shell, setting
 from . import history, upgrade
 from .access import origins, refuse_exposure
+from .app import closed_app, is_closed, run_in_this_process
 from .history import artifacts, database
 from .ownership import (
     LOOPBACK,
@@ -62,7 +63,7 @@ class Server:
         if sys.platform == "win32":
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *MLFLOW],
+            [sys.executable, "-m", __name__, *MLFLOW, "--app-name", closed_app()],
             cwd=ROOT,
             env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
             | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
@@ -98,6 +99,8 @@ class Server:
             if int(owner[1]) not in [member.pid for member in self._family()]:
                 raise UserError(f"{database()} is now in use by {owner[0]}): try again.")
             if listens(self.uri) and owns(self.uri):
+                if not is_closed(self.uri):
+                    raise UserError(f"{self.uri} serves MLflow's assistant: reinstall the project.")
                 self.members, self.ready = self._family(), True
                 history.mark()
                 return
@@ -141,13 +144,17 @@ def become_server() -> None:
     def end_with_parent() -> None:
         while os.read(0, 1):  # the parent never writes; its end closes the pipe
             pass
+        signal.raise_signal(signal.SIGTERM)  # what is being answered comes to its end
+        time.sleep(STOP_SECONDS)
         end(lambda: psutil.Process().children(recursive=True))
         os._exit(1)
 
     os.umask(0o077)  # only this user can read the history
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn ends and leaves the rest to us
     try:
         with history.owning(address()):
             threading.Thread(target=end_with_parent, daemon=True).start()
+            run_in_this_process()
             runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
     except UserError as error:
         sys.exit(str(error))
@@ -177,7 +184,7 @@ def running(port: int | str) -> Iterator[Server]:
     refuse_diversions()
     refuse_exposure()
     upgrade.refuse_environment()
-    uri, _, _ = address(port), database(), artifacts()  # each checks its setting
+    uri, *_ = address(port), database(), artifacts(), closed_app()  # each checks its setting
     if listens(uri):
         raise UserError(held(uri))
     with history.owning("a start"):
