@@ -296,7 +296,7 @@ def test_missing_dependencies_and_an_unfit_python_are_named(project):
 
 
 def test_variables_of_the_shell_are_named(project, tmp_path, monkeypatch):
-    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+    for name in (*check_project.REDIRECTING, *ownership.DIVERTING):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(check_project, "FROM_SHELL", frozenset())
     assert [state for state, *_ in found(doctor.settings)] == ["ok"]

@@ -228,6 +228,8 @@ def test_a_client_without_a_server_is_told_how_to_start_one(project, settings, m
 
 @pytest.mark.parametrize("name", ownership.DIVERTING)
 def test_what_would_split_the_history_is_refused(monkeypatch, name):
+    for other in ownership.DIVERTING:
+        monkeypatch.delenv(other, raising=False)
     ownership.refuse_diversions()
     monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setitem(config.SHELL, name, "elsewhere")
