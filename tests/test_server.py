@@ -359,7 +359,7 @@ def test_another_user_of_the_machine_gets_no_shell_and_no_file(odd_project, runn
     ("patch", "code", "sentence"),
     [
         ("run_in_this_process = lambda: None", 0, "Checked: the server answers at"),
-        ("Closed = lambda inner: inner", 1, "offers MLflow's assistant, a shell for anyone here."),
+        ("Closed = lambda inner: inner", 1, "serves MLflow's assistant"),
     ],
 )
 def test_a_server_that_cannot_be_closed_is_refused(uv_project, tmp_path, patch, code, sentence):

@@ -70,32 +70,26 @@ def test_a_backup_holds_a_consistent_copy_and_says_so(kept, capsys):
 def test_files_that_change_or_vanish_meanwhile_are_no_trouble(kept, monkeypatch):
     project, _ = kept
     folder = project / "tracking" / "artifacts" / "1" / "a1" / "artifacts" / "data"
-    transfer, changed = backup.transfer, []
+    add, transfer, read = backup.add, backup.transfer, []
 
-    def slowly(source, target, tick=id):
+    def adding(archive, name, file, tick):
+        if file.parent == folder and not read:
+            read.append(name)
+            (folder / ("1.txt" if file.name == "0.txt" else "0.txt")).unlink()
+            monkeypatch.setattr(backup, "transfer", writing)
+        return add(archive, name, file, tick)
+
+    def writing(source, target, tick=id):
         found = transfer(source, target, tick)
-        if not changed:
-            changed.append(True)
-            (folder / "0.txt").write_text("written while it was read")
-            os.utime(folder / "0.txt", (1, 1))
-            (folder / "1.txt").unlink()
+        Path(source.name).write_text("written while it was read")
+        monkeypatch.setattr(backup, "transfer", transfer)
         return found
 
-    files = backup.add
-
-    def add(archive, name, file, tick):
-        if name.endswith("0.txt"):
-            monkeypatch.setattr(backup, "transfer", slowly)
-        return files(archive, name, file, tick)
-
-    monkeypatch.setattr(backup, "add", add)
+    monkeypatch.setattr(backup, "add", adding)
     file = backup.backup()
-    assert changed
     with tarfile.open(file) as archive:
-        names = archive.getnames()
-        assert "artifacts/1/a1/artifacts/data/0.txt" in names
-        read = archive.extractfile("artifacts/1/a1/artifacts/data/0.txt").read()
-    assert read == b"written while it was read"
+        assert [name for name in archive.getnames() if "/data/" in name] == read
+        assert archive.extractfile(read[0]).read() == b"written while it was read"
 
 
 def test_what_is_there_is_not_written_over(kept):
