@@ -8,8 +8,6 @@ CPU seconds and memory (PSS, which counts a shared page once) are of all process
 """
 
 import argparse
-import os
-import re
 import subprocess
 import tempfile
 import time
@@ -74,9 +72,7 @@ def main():
                 figures = measure(words, project, settings(folder))
                 if number >= 0:
                     found[way].append(figures)
-    written = re.search(r"^MLFLOW_WORKERS=(\d+)", (project / "mlflow.env").read_text(), re.M)[1]
-    workers = os.environ.get("MLFLOW_WORKERS", written)
-    print(f"{asked.rounds} rounds on fresh histories, {workers} worker(s), medians (range)")
+    print(f"{asked.rounds} rounds on fresh histories, a worker each, medians (range)")
     for place, what in enumerate(("seconds", "CPU seconds", "MB (PSS)", "processes")):
         columns = {way: [one[place] for one in figures] for way, figures in found.items()}
         told = (f"{way} {median(v):6.1f} ({min(v):.1f}-{max(v):.1f})" for way, v in columns.items())

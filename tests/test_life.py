@@ -24,10 +24,10 @@ class Life(History):
         told = self.done(" ".join(["train", *(f"-p {param}" for param in params)]))
         return re.search(r"/versions/(\d+)", told)[1]
 
-    def done(self, words):
-        """Run what has to succeed; return what it says."""
+    def done(self, words, code=0):
+        """Run what has to end with an exit code; return what it says."""
         done = self.run(words)
-        assert not done.returncode, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
     def newest_run(self):
@@ -109,7 +109,7 @@ def test_the_first_champion_has_to_pass_the_thresholds(life):
     bad = life.train("n_estimators=1", "max_depth=1")
     told = life.refused("promote")
     assert (
-        "The challenger is refused, the champion stays: roc_auc misses its threshold; "
+        "The challenger is refused: roc_auc misses its threshold; "
         "recall misses its threshold." in told
     )
     assert "roc_auc" in told and ">= 0.95" in told and "0.8501" in told
@@ -134,6 +134,12 @@ def test_a_better_one_is_promoted_an_equal_and_a_worse_one_are_not(life):
     assert life.aliases()["champion"] == int(better)
     tags = life.tags(better)
     assert tags["promoted_from"] == str(first)
+    gate = life.python(f"""
+run = client.get_run({tags["promoted_in_run"]!r})
+print(client.get_experiment(run.info.experiment_id).name, run.data.metrics["tries"])
+for one in client.list_artifacts(run.info.run_id, "plots"):
+    print(one.path, len(client.list_artifacts(run.info.run_id, one.path)))""").splitlines()
+    assert gate == ["my-ml-project-gate 1.0", "plots/challenger 3", "plots/champion 3"]
     assert {"metrics_of_challenger", "metrics_of_champion"} <= tags.keys()
 
     equal = life.python(f"""
@@ -147,12 +153,16 @@ print(mlflow.register_model(better.source, better.name).version)""")
 
 
 def test_one_that_was_trained_on_held_out_rows_gets_no_verdict(life):
+    """A split that leaks is refused by `train`; one that is drawn again, by the gate."""
     data = life.project.path / "src" / "my_ml_project" / "data.py"
     with changed(data, "return train, test", "return frame, test"):
+        told = life.refused("train")
+    assert "143 rows both into the training and the held-out rows" in told
+    with changed(data, "random_state=0", "random_state=2"):
         leaked = life.train("n_estimators=3")
     told = life.refused("promote")
-    assert "143 of the 143 held-out rows were among the training rows of the challenger" in told
-    assert f"version {leaked}: no verdict" in told
+    assert "of the 143 held-out rows were among the training rows of the challenger" in told
+    assert f"version {leaked}" in told and "no verdict" in told
 
 
 def test_held_out_rows_that_the_champion_saw_are_left_out(life):
@@ -173,7 +183,8 @@ def test_rollback_goes_down_the_line_and_stops_at_its_end(life):
     assert "rolled_back_by" in life.tags(second)
     assert f"There was no champion before version {first}: it stays." in life.refused("rollback")
     life.point(str(second), "challenger")
-    assert not life.run("promote").returncode
+    assert f"judge it all the same: `promote {second}`." in life.refused("promote")
+    life.done(f"promote {second}")
     assert life.aliases()["champion"] == second
 
 
@@ -219,75 +230,19 @@ for name in {[*targets]}:
 
 
 def test_rows_that_do_not_fit_are_named(life, rows, tmp_path):
+    """The owner's tests have each of them; here one goes through the command line."""
     with (rows / "in.csv").open() as file:
         header, *lines = csv.reader(file)
     area = header.index("mean_area")
-
-    def write(name, change=list, lines=lines):
-        with (tmp_path / name).open("w", newline="") as file:
-            csv.writer(file).writerows(map(change, [header, *lines]))
-
-    def without(row):
-        return row[:area] + row[area + 1 :]
-
-    def having(value, *numbers):
-        changed = [lines[number] for number in numbers]
-        return lambda row: [*row[:area], value, *row[area + 1 :]] if row in changed else row
-
-    write("missing.csv", without)
-    write("wrong.csv", having("big", 4, 7))
-    write("taken.csv", lambda row: ["prediction" if name == "patient" else name for name in row])
-    write("no-rows.csv", lines=[])
-    (tmp_path / "empty.csv").touch()
-    told = life.refused(f"predict {tmp_path / 'missing.csv'} {tmp_path / 'out.csv'}")
-    assert "missing.csv lacks the columns mean_area, which the model needs; it has mean_ra" in told
-    asked = {
-        "wrong.csv out.csv": "mean_area is no number in 2 rows, as in row 5, 8 ('big').",
-        "taken.csv out.csv": "has a column prediction, as the output will: rename it.",
-        "no-rows.csv out.csv": "There are no rows to predict.",
-        "empty.csv out.csv": "cannot be read: No columns to parse",
-        "wrong.csv out.xls": "ends neither in .csv nor",
-        "wrong.csv wrong.csv": "wrong.csv is the input: name another file for the output.",
-        "no.csv out.csv": f"There is no file {tmp_path}/no.csv.",
-    }
-
-    def call(names):
-        places = (f"pathlib.Path({str(tmp_path / name)!r})" for name in names.split())
-        return f"predict.predict({', '.join(places)})"
-
-    life.refuses({call(names): sentence for names, sentence in asked.items()})
+    for name, value in (("wrong", "big"), ("gaps", "")):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            changed = [[*row[:area], value, *row[area + 1 :]] for row in lines[:2]]
+            csv.writer(file).writerows([header, *lines[2:4], *changed])
+    told = life.refused(f"predict {tmp_path / 'wrong.csv'} {tmp_path / 'out.csv'}")
+    assert "wrong.csv: 2 values of mean_area are not numbers (rows 3, 4: 'big')." in told
     assert not list(tmp_path.glob("out.*"))
-
-    write("gaps.csv", having("", 3))
     life.done(f"predict {tmp_path}/gaps.csv {tmp_path}/out.csv")  # the model fills them
-
-
-def test_what_the_model_does_not_know_passes_through_as_it_is(life, rows, tmp_path):
-    """Leading zeros, the letters NA, whole numbers beside gaps, and a table's own index."""
-    life.python(f"""
-import pandas as pd
-rows = pd.read_csv({str(rows / "in.csv")!r}).head(3).drop(columns="patient")
-rows = rows.assign(code=["007", "NA", ""])
-rows.to_csv({str(tmp_path / "in.csv")!r}, index=False)
-rows["visits"] = pd.array([1, None, 3], dtype="Int64")
-rows.index = pd.Index(["a", "b", "c"], name="patient")
-rows.to_parquet({str(tmp_path / "in.parquet")!r})""")
-    for ending in ("csv", "parquet"):
-        life.done(f"predict {tmp_path}/in.{ending} {tmp_path}/out.{ending}")
-    given, found = ((tmp_path / name).read_text().splitlines() for name in ("in.csv", "out.csv"))
-    assert all(new.startswith(old) for old, new in zip(given, found, strict=True))
-    told = life.python(f"""
-import pyarrow.parquet as pq
-table = pq.read_table({str(tmp_path / "out.parquet")!r})
-print(table["code"].to_pylist(), table["visits"].to_pylist(), table["patient"].to_pylist())
-print(table.schema.field("visits").type)""")
-    assert told.splitlines() == [
-        "['007', 'NA', ''] [1, None, 3] ['a', 'b', 'c']",
-        "int64",
-    ]
-
-
-# Reproduce
+    assert "probability_0,probability_1," in (tmp_path / "out.csv").read_text()
 
 
 def test_a_run_is_reproduced_and_a_change_is_told(life):
@@ -360,7 +315,9 @@ def test_it_answers_in_mlflow_s_protocol_for_the_champion(life, service, questio
     asked = json.dumps({"dataframe_split": split})
     assert service.ask("/invocations", asked)[0] == 200
     record = dict(zip(split["columns"], split["data"][0], strict=True))
-    assert service.ask("/invocations", json.dumps({"dataframe_records": [record]}))[0] == 200
+    asked = json.dumps({"dataframe_records": [record]})
+    status, _, body = service.ask("/invocations?probabilities=true", asked)
+    assert status == 200 and {*json.loads(body)["probabilities"][0]} == {"0", "1"}
 
 
 def test_a_bad_request_is_told_what_is_wrong(service, question):
@@ -369,9 +326,9 @@ def test_a_bad_request_is_told_what_is_wrong(service, question):
     lacking = [text.partition(",")[2] for text in (header, line)]
     for body, kind, told in (
         ("{", "application/json", "valid JSON"),
-        ("{}", "application/json", "exactly one of the input fields"),
-        ("\n".join(lacking), "text/csv", "The request lacks the columns mean_radius, which"),
-        ("\n".join(wrong), "text/csv", "mean_radius is no number in 1 rows, as in row 1 ('big')"),
+        ("{}", "application/json", "exactly one of dataframe_split, "),
+        ("\n".join(lacking), "text/csv", "The request lacks the column mean_radius, which"),
+        ("\n".join(wrong), "text/csv", "1 value of mean_radius is not a number (row 1: 'big')"),
     ):
         status, _, answer = service.ask("/invocations", body, kind)
         assert status == 400 and told in json.loads(answer)["message"]
@@ -396,31 +353,6 @@ from my_ml_project.lifecycle import requests
 record = json.loads(open({str(log)!r}).readlines()[-1])
 print(len(requests.rows_of(record["type"], record["input"])))""")
     assert told == "569"
-
-
-def test_each_form_of_a_request_is_read_from_the_log_as_mlflow_reads_it(life):
-    told = life.python("""
-import io, json
-import pandas as pd
-from mlflow.pyfunc import scoring_server
-from my_ml_project.lifecycle import requests
-frame = pd.DataFrame({"a": [1.5, 2.0], "b": ["x", "007"]})
-forms = {
-    "dataframe_split": frame.to_dict("split"),
-    "dataframe_records": frame.to_dict("records"),
-    "inputs": frame.to_dict("list"),
-    "instances": frame.to_dict("records"),
-}
-for form, content in [*forms.items(), ("instances", frame.to_dict("list"))]:
-    mlflow_s = scoring_server.infer_and_parse_data({form: content})
-    ours = requests.rows_of("application/json", json.dumps({form: content}))
-    print(pd.DataFrame(ours).equals(pd.DataFrame(mlflow_s)))
-print(requests.rows_of("application/json", '{"inputs": {"a": 1.5, "b": "x"}}'))
-print(requests.rows_of("text/csv; charset=utf-8", frame.to_csv(index=False)))""").splitlines()
-    assert told == ["True"] * 5 + [
-        "[{'a': 1.5, 'b': 'x'}]",
-        "[{'a': '1.5', 'b': 'x'}, {'a': '2.0', 'b': '007'}]",
-    ]
 
 
 def test_the_alias_moves_under_load_without_a_failed_request(life, service, question):
@@ -512,22 +444,6 @@ def test_it_goes_on_without_mlflow_s_server_and_its_log_survives_kill_9(life, qu
     assert last["version"] == headers["x-model-version"]
     assert last["input"].encode() == question and json.loads(last["output"]) == json.loads(answer)
     assert not log.parent.stat().st_mode & 0o077
-
-
-def test_the_log_is_rotated_and_read_from_its_newest_line_on(life, tmp_path):
-    told = life.python(f"""
-import json, pathlib
-from my_ml_project.lifecycle import requests
-requests.LOG = pathlib.Path({str(tmp_path)!r}) / "serving" / "predictions"
-requests.LOG_BYTES, requests.LOG_FILES = 200, 3
-log = requests.prediction_log(1, print)
-for n in range(40):
-    log.info(json.dumps({{"n": n, "more": "x" * 40}}))
-print(len(list(requests.LOG.parent.iterdir())))
-print(*(record["n"] for record in requests.records()))""").splitlines()
-    assert told[0] == "4"
-    kept = [int(number) for number in told[1].split()]
-    assert kept == list(range(39, 39 - len(kept), -1)) and 9 <= len(kept) < 40
 
 
 def test_a_taken_port_is_named(life, service):

@@ -18,11 +18,12 @@ import mlflow, importlib
 data = importlib.import_module("{package}.data")
 version = mlflow.MlflowClient().get_model_version_by_alias("{slug}", "challenger")
 run = mlflow.get_run(version.run_id)
-rows = mlflow.artifacts.load_text(f"runs:/{{version.run_id}}/data/testing_rows.txt")
+record = importlib.import_module("{package}.lifecycle.record")
+rows = record.row_hashes_of(version.run_id)["held_out"]
 plots = mlflow.artifacts.list_artifacts(f"runs:/{{version.run_id}}/plots")
 X = data.split(data.load())[1].drop(columns=data.TARGET)
 predicted = mlflow.pyfunc.load_model("models:/{slug}@challenger").predict(X)
-print(version.version, run.data.metrics["roc_auc"], len(rows.split()), len(plots), predicted.sum())
+print(version.version, run.data.metrics["roc_auc"], len(rows), len(plots), predicted.sum())
 """
 
 

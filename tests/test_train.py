@@ -63,7 +63,7 @@ def test_a_run_tells_all_that_made_it(api, trained):
     assert pairs(data["tags"])["git"] == "none"
 
     inputs = run["inputs"]["dataset_inputs"]
-    assert {pairs(one["tags"])["mlflow.data.context"] for one in inputs} == {"training", "testing"}
+    assert {pairs(one["tags"])["mlflow.data.context"] for one in inputs} == {"training", "held_out"}
     digests = {one["dataset"]["digest"] for one in inputs}
     assert len(digests) == 2 and all(len(digest) == 32 for digest in digests)
 
@@ -74,20 +74,8 @@ def test_a_run_tells_all_that_made_it(api, trained):
     assert files("plots") == {
         "plots/confusion_matrix.png", "plots/roc_curve.png", "plots/permutation_importance.png",
     }  # fmt: skip
-    assert files("data") == {
-        "data/training_rows.txt", "data/testing_rows.txt", "data/reference.parquet",
-    }  # fmt: skip
-
-
-def test_the_logged_rows_tell_training_from_testing(uv_project, trained):
-    """The later gate asks whether a held-out row was trained on: each row has its own hash."""
-    folder = next((uv_project.path / "tracking/artifacts/1").glob("*/artifacts/data"))
-    rows = {
-        name: set((folder / f"{name}_rows.txt").read_text().split())
-        for name in ("training", "testing")
-    }
-    assert (len(rows["training"]), len(rows["testing"])) == (426, 143)
-    assert not rows["training"] & rows["testing"]
+    assert files("data") == {"data/rows.npz", "data/reference.parquet"}
+    assert files("") == {"data", "origin", "plots", "training.json"}
 
 
 def test_the_model_comes_back_by_its_alias_without_pickle(uv_project, trained):

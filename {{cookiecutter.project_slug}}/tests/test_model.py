@@ -6,11 +6,18 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from {{ cookiecutter.__package }} import data, model
+from {{ cookiecutter.__package }}.lifecycle import contract
 
 
 @pytest.fixture(scope="module")
 def rows():
     return data.split(data.load())
+
+
+def test_names_and_rows_keep_the_contract():
+    contract.check_names()
+    contract.check_parameters(model.PARAMS)
+    contract.rows_of(data.load())
 
 
 def test_the_held_out_rows_are_others_and_always_the_same(rows):
@@ -29,8 +36,7 @@ def test_the_model_is_built_unfitted(rows):
 def test_a_fitted_model_is_good_enough_and_is_drawn(rows):
     (X, y), (X_new, y_new) = ((part.drop(columns=data.TARGET), part[data.TARGET]) for part in rows)
     fitted = clone(model.build(**model.PARAMS)).fit(X, y)
-    metrics = model.measure(fitted, X_new, y_new)
-    assert model.PRIMARY[0] in metrics and model.PRIMARY[1] in ("maximize", "minimize")
-    for name, (sign, wanted) in model.THRESHOLDS.items():
+    metrics = contract.check_metrics(model.measure(fitted, X_new, y_new))
+    for name, (sign, wanted) in contract.THRESHOLDS.items():
         assert metrics[name] >= wanted if sign == ">=" else metrics[name] <= wanted
-    assert all(figure.axes for figure in model.plots(fitted, X_new, y_new).values())
+    assert all(figure.axes for figure in contract.plots(fitted, X_new, y_new).values())

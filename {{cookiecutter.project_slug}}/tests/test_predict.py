@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from mlflow.types import ColSpec
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from {{ cookiecutter.__package }} import config
-from {{ cookiecutter.__package }}.lifecycle import predict
+from {{ cookiecutter.__package }}.lifecycle import predict, rows
+from {{ cookiecutter.__package }}.lifecycle.loaded import Loaded
 from {{ cookiecutter.__package }}.lifecycle.rows import chunks
 
 
@@ -73,3 +79,115 @@ def test_what_a_link_names_is_written(tmp_path):
     with predict.writing(link) as write:
         write(pd.DataFrame({"a": [1]}))
     assert link.is_symlink() and (tmp_path / "sub" / "out.csv").read_text().split() == ["a", "1"]
+
+
+class Gaps:
+    """A model that says where a note is missing."""
+
+    def predict(self, X):
+        return X["note"].isna().to_numpy()
+
+
+NOTE = [ColSpec("string", "note", required=False), ColSpec("long", "n")]
+POINT = [ColSpec("double", "x")]
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    """Return a function that predicts with a model of ours, from a file of `tmp_path`."""
+    monkeypatch.setattr(predict.ownership, "connect", lambda: None)
+    monkeypatch.setattr(rows, "CHUNK", 2)
+
+    def predicted(model, columns, source, target="out.csv"):
+        champion = Loaded("3", "", model, rows.Inputs(columns))
+        monkeypatch.setattr(predict, "version_of", lambda alias: champion)
+        monkeypatch.setattr(predict, "load", lambda version: champion)
+        predict.predict(tmp_path / source, tmp_path / target)
+        return tmp_path / target
+
+    return predicted
+
+
+def test_a_file_of_several_chunks_keeps_its_types(ask, tmp_path):
+    """The first chunk holds no text at all."""
+    (tmp_path / "in.csv").write_text("note,n\n,1\n,2\na,3\nNA,4\n")
+    table = pq.read_table(ask(Gaps(), NOTE, "in.csv", "out.parquet"))
+    assert table["note"].to_pylist() == [None, None, "a", None]
+    assert table["n"].to_pylist() == [1, 2, 3, 4]
+    assert table["prediction"].to_pylist() == [True, True, False, True]
+    assert table["model_version"].to_pylist() == ["3"] * 4
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("note,n\n,1\n,2\na,x\nb,y\n", "2 values of n are not whole numbers (rows 3, 4: 'x')."),
+        ("note,n\n,1\n,2\na,10.5\n", "1 value of n is not a whole number (row 3: '10.5')."),
+        ("note,n\n,1\n,\n", "1 value of n is not a whole number (row 2: missing)."),
+        ("note,n\na,1,7\nb,2,7\n", "a row has more fields than the header."),
+        ("note,n\na,1\nb,2,3\n", "cannot be read: "),
+        ("note\na\n", "lacks the column n, which the model needs; it has note."),
+        ("note,n,prediction\na,1,1\n", "has a column prediction, as the output will: rename it."),
+        ("note;n\na;1,5\n", "separates its columns by semicolons. Save it with commas"),
+        ("note\tn\na\t1\n", "separates its columns by tabs."),
+        ("note,n\nañejo,1\n".encode("latin-1"), "is not UTF-8. Save it as UTF-8 (in Excel: CSV"),
+        ("ñote,n\na,1\n".encode("latin-1"), "is not UTF-8."),
+        ("note,n\na,1\n".encode("utf-16"), "is not UTF-8."),
+        ("note,n\n", "There are no rows to predict."),
+        ("", "cannot be read: No columns to parse"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_whole(ask, tmp_path, content, sentence):
+    (tmp_path / "in.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(config.UserError) as told:
+        ask(Gaps(), NOTE, "in.csv")
+    assert sentence in str(told.value) and "\n" not in str(told.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_parquet_file_that_does_not_fit_is_refused(ask, tmp_path):
+    n = pa.array([1, 2, None, 4])
+    pq.write_table(pa.table({"note": ["a", "b", "c", "d"], "n": n}), tmp_path / "gap.parquet")
+    pq.write_table(pa.table([n, n], names=["n", "n"]), tmp_path / "twice.parquet")
+    (tmp_path / "no.parquet").write_text("no parquet")
+    for name, sentence in (
+        ("gap", "1 value of n is not a whole number (row 3: missing)."),
+        ("twice", "has several columns n: leave one."),
+        ("no", "cannot be read: "),
+        ("nothing", "There is no file "),
+    ):
+        with pytest.raises(config.UserError) as told:
+            ask(Gaps(), NOTE, f"{name}.parquet")
+        assert sentence in str(told.value)
+
+
+def test_what_the_model_does_not_know_passes_through_as_it_is(ask, tmp_path):
+    """Leading zeros, the letters NA, and whole numbers beside gaps."""
+    text = "x,code,visits\n1,007,1\n2,NA,\n3,,3\n"
+    (tmp_path / "in.csv").write_text(text)
+    model = LinearRegression().fit(pd.DataFrame({"x": [0.0, 1.0]}), [0.0, 1.0])
+    found = ask(model, POINT, "in.csv").read_text().splitlines()
+    assert all(new.startswith(old) for new, old in zip(found, text.splitlines(), strict=True))
+    visits = pd.array([1, None, 3], dtype="Int64")
+    pd.DataFrame({"x": [1, 2, 3], "visits": visits}).to_parquet(tmp_path / "in.parquet")
+    table = pq.read_table(ask(model, POINT, "in.parquet", "out.parquet"))
+    assert table["visits"].to_pylist() == [1, None, 3] and "probability" not in table.column_names
+
+
+def test_each_class_has_its_probability(ask, tmp_path):
+    X = pd.DataFrame({"x": np.arange(60.0)})
+    X.head(5).to_csv(tmp_path / "in.csv", index=False)
+    model = LogisticRegression().fit(X, ["no", "per haps", "yes"] * 20)
+    found = pd.read_csv(ask(model, POINT, "in.csv"))
+    each = found[["probability_no", "probability_per haps", "probability_yes"]].to_numpy()
+    assert np.allclose(each, model.predict_proba(X.head(5)))
+    assert np.allclose(found["probability"], each.max(axis=1))
+    assert {*found} == {"x", *rows.added(model.classes_)}
+
+    many = LogisticRegression().fit(X, [f"class {n % 21}" for n in range(60)])
+    assert {*pd.read_csv(ask(many, POINT, "in.csv"))} == {"x", *rows.OUTPUT}
+    assert rows.added(many.classes_) == rows.added(None) == [*rows.OUTPUT]
+
+    X.head(5).assign(probability_yes=1).to_csv(tmp_path / "taken.csv", index=False)
+    with pytest.raises(config.UserError, match="has a column probability_yes, as the output will"):
+        ask(model, POINT, "taken.csv")

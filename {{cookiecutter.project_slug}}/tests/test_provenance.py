@@ -21,6 +21,7 @@ def repository(tmp_path, monkeypatch):
     (root / "src").mkdir(parents=True)
     monkeypatch.setattr(shell, "ROOT", root)
     monkeypatch.setattr(provenance, "ROOT", root)
+    monkeypatch.setattr(provenance, "PACKAGE", root / "src")
     (root / "src" / "code.py").write_text(CODE)
     (root / "mlflow.env").write_text(SETTINGS)
     for name in ("rows.csv", ".env.local", "server.pem", "large.json", "picture.bin", "note.txt"):
@@ -95,6 +96,48 @@ def test_more_changes_than_there_is_room_for_are_named(repository, monkeypatch):
     (repository / "src" / "code.py").write_text(CODE * 20)
     text = provenance.changes()
     assert "+short" in text and "# left out: src/code.py, more than 1 MB or 200 files" in text
+
+
+def test_a_project_whose_name_sounds_like_a_secret_keeps_its_code(repository, monkeypatch):
+    """Only names below the package tell what a file is."""
+    package = repository / "src" / "secret_data"
+    package.mkdir()
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    (package / "new.py").write_text("NEW = 1\n")
+    assert "+NEW = 1" in provenance.changes() and "+NEW = 1" in provenance.code()
+
+
+def test_without_a_commit_the_code_itself_is_kept_and_can_be_applied(repository, tmp_path):
+    source = repository / "src"
+    (source / "deep").mkdir()
+    (source / "deep" / "end.py").write_text("no newline at the end")
+    (source / "rows.csv").write_text("Ada,1815\n")
+    (source / "server.pem").write_text("hunter2\n")
+    (source / "model.bin").write_bytes(b"\0\1")
+    text = provenance.code()
+    assert "Ada" not in text and "hunter2" not in text
+    for line in ("rows.csv, it looks like data (SHA-256 ", "model.bin, it is binary or larger"):
+        assert f"# left out: {line}" in text
+    assert "# left out: server.pem, it looks like a secret\n" in text
+    (new := tmp_path / "new").mkdir()
+    (patch := tmp_path / "code.diff").write_text(text)
+    subprocess.run(["git", "apply", "--unsafe-paths", patch], cwd=new, check=True)
+    for name in ("code.py", "deep/end.py"):
+        assert (new / "src" / name).read_text() == (source / name).read_text()
+
+
+def test_the_hash_of_the_code_does_not_depend_on_git(repository):
+    source = repository / "src" / "code.py"
+    first = provenance.code_hash()
+    (repository / "src" / "__pycache__").mkdir()
+    (repository / "src" / "__pycache__" / "code.pyc").write_text("compiled")
+    source.write_bytes(CODE.replace("\n", "\r\n").encode())  # as git may write it on Windows
+    assert provenance.code_hash() == first
+    source.write_text(CODE.replace("line 4", "line four"))
+    changed = provenance.code_hash()
+    assert changed != first
+    (repository / "src" / "query.sql").write_text("SELECT 1")
+    assert provenance.code_hash() not in (first, changed)
 
 
 def test_files_are_counted_in_all_folders():

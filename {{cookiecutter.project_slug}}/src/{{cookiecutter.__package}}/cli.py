@@ -21,13 +21,21 @@ def steps(context: typer.Context) -> None:
         context.with_resource(shell.own_temporary_folder())
 
 
+class Numbers(ast.NodeTransformer):
+    """Replace the names `inf` and `nan`, which Python's literals lack, by their numbers."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Return a number for its name."""
+        return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node
+
+
 def assignment(text: str) -> tuple[str, object]:
     """Return name and value of `name=value`; a value that is not a Python literal is text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"{text!r} is not of the form name=value, such as max_depth=5")
     try:
-        return name, ast.literal_eval(value)
+        return name, ast.literal_eval(Numbers().visit(ast.parse(value.strip(), mode="eval")))
     except (SyntaxError, TypeError, ValueError):
         return name, value
 
@@ -43,8 +51,10 @@ def train(
     """Train a model, track the run, and register it as the challenger."""
     changes = dict(assignment(text) for text in param or [])
     ownership.connect()  # before the imports that take seconds
+    from .lifecycle import contract, train
+
+    contract.check_names()
     from . import model
-    from .lifecycle import train
 
     if unknown := sorted(changes.keys() - model.PARAMS.keys()):
         raise typer.BadParameter(f"model.py has no {unknown}; it has {sorted(model.PARAMS)}")
@@ -53,6 +63,9 @@ def train(
 
 @app.command()
 def promote(
+    version: Annotated[
+        int | None, typer.Argument(min=1, help="Another version than the challenger.")
+    ] = None,
     unopposed: Annotated[
         bool,
         typer.Option("--unopposed", help="Judge by THRESHOLDS alone, without the champion."),
@@ -62,7 +75,7 @@ def promote(
     ownership.connect()
     from .lifecycle import promote
 
-    promote.promote(unopposed=unopposed)
+    promote.promote(unopposed=unopposed, number=version)
 
 
 @app.command()
@@ -127,11 +140,11 @@ def monitor(
         bool, typer.Option("--retrain", help="On drift or decay: train again, and promote.")
     ] = False,
 ) -> None:
-    """Report drift and live quality of the champion."""
+    """Report drift and live quality of the champion; exit 3 on drift or decay."""
     ownership.connect()
     from .lifecycle import monitor
 
-    monitor.monitor(file, labels, retrain)
+    raise typer.Exit(monitor.monitor(file, labels, retrain))
 
 
 @app.command()

@@ -1,1 +1,6 @@
-"""What happens to a model: train, promote, predict, serve, monitor, reproduce."""
+"""What happens to a model: one module for each command, and what these modules share.
+
+skops comes before MLflow: when it is imported, it looks through all modules that are loaded.
+"""
+
+import skops.io  # noqa: F401

@@ -12,38 +12,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from ..config import MODEL, ROOT, UserError, setting
+from ..config import ROOT, UserError, setting
 from ..ops import ownership
+from .loaded import load
 from .registry import version_of
-from .rows import chunks, ending, fitting, scored
-
-ADDED = ("prediction", "probability", "model_version", "predicted_at")
+from .rows import added, chunks, ending, fitting, scored
 
 
 def predict(source: Path, target: Path) -> None:
     """Write the rows of `source` with the champion's predictions to `target`.
 
-    Columns that the model does not know pass through. `target` appears whole or not at all.
+    A classifier adds the probability of its prediction, and of each class where there are at most
+    20. Columns that the model does not know pass through. `target` appears whole or not at all.
     Raises `UserError` when a file's ending, a column or a value does not fit, naming it.
     """
     kinds = ending(source), ending(target)
     check_output(target, source)
     ownership.connect()
-    import mlflow
-
     if not (version := version_of("champion")):
         raise UserError("There is no champion to predict with: promote a version first.")
-    place = f"models:/{MODEL}/{version.version}"
-    model = mlflow.sklearn.load_model(place)
-    signature = mlflow.models.get_model_info(place).signature
-    count = 0
+    champion, count = load(version), 0
+    names = added(champion.classes)
     size = source.stat().st_size if source.is_file() else 0
     with writing(target) as write, typer.progressbar(length=size, label="Predicting") as bar:
         for rows, done in chunks(source):
-            if taken := [name for name in ADDED if name in rows]:
+            if taken := [name for name in names if name in rows]:
                 raise UserError(f"{source} has a column {taken[0]}, as the output will: rename it.")
-            X = fitting(rows, signature.inputs, source)
-            answers = scored(model, X)
+            X = fitting(rows, champion.inputs, source)
+            answers = scored(champion.model, X, each=True)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             if kinds == (".csv", ".parquet"):
                 texts = {name: "string" for name in X.select_dtypes(object)}  # even of gaps alone
@@ -51,7 +47,7 @@ def predict(source: Path, target: Path) -> None:
             write(rows.assign(**answers, model_version=version.version, predicted_at=now))
             count += len(rows)
             bar.update(int(size * done) - bar.pos)
-    print(f"Wrote    {target}: {count} rows by version {version.version}")
+    print(f"Wrote    {target}: {count} row{'' if count == 1 else 's'} by version {version.version}")
 
 
 def check_output(target: Path, source: Path) -> None:

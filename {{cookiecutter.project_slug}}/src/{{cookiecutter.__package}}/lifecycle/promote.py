@@ -1,195 +1,244 @@
-"""The gate: the challenger becomes the champion when it is good enough, and better; and back."""
+"""Promote the challenger if it passes the gate; roll back to an earlier champion."""
 
-import getpass
 import json
 import math
-from collections import Counter
-from datetime import datetime
-from itertools import product
+from contextlib import suppress
+from dataclasses import dataclass
 
 import pandas as pd
 
-from ..config import EXPERIMENT, MODEL, VIEW, UserError
-from ..data import TARGET, load, split
-from ..model import PRIMARY, TASK, THRESHOLDS, measure
+from ..config import GATE_EXPERIMENT, VIEW, UserError
+from ..model import PRIMARY
 from ..ops import ownership
 from ..ops.shell import hush
-from .provenance import record_files, run_tags
-from .registry import LINE, crown, recorded, version_of
-from .rows import row_hashes
+from . import gate, record, registry
+from .candidate import Candidate, Scored, Today, candidate_of, score, unseen_rows
+from .contract import MARGIN, THRESHOLDS, plots
+from .provenance import code_hash, record_files, run_tags
 
-FEWEST = 20  # held-out rows that the champion has not seen, or there is nothing to compare
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided, and what is told beside it."""
+
+    scored: list[Scored]  # the challenger, and the champion if there is one to compare with
+    reasons: dict[str, str]  # why the challenger is refused, by metric
+    gain: float | None
+    half_width: float | None  # of the 90 % interval of `gain`; None if it cannot be told
+    tries: int
 
 
-def promote(frame: pd.DataFrame | None = None, unopposed: bool = False) -> None:
-    """Give the challenger the alias `champion`, or say why not.
+def promote(
+    frame: pd.DataFrame | None = None, unopposed: bool = False, number: int | None = None
+) -> None:
+    """Give the alias `champion` to the challenger, or to the version `number`, if it passes.
 
-    Both are judged on the same held-out rows of `frame` (of `load`, when there is none), which
-    neither was trained on; with `unopposed` a champion that cannot take them is left out.
-    Raises `UserError` when the challenger misses a threshold or is no better.
+    Both are judged on the held-out rows of `frame` (of `load`, if there is none) that neither was
+    trained on. With `unopposed`, a champion that cannot be compared is left out. Raises `UserError`
+    if the challenger is refused or cannot be judged. Everything is known before anything is
+    written, and the alias is written last.
     """
     uri = ownership.connect()
     import mlflow
 
     hush()
-    frame = load() if frame is None else frame
-    challenger, champion = version_of("challenger"), version_of("champion")
-    if not challenger:
+    gate.check_rules(PRIMARY, THRESHOLDS, MARGIN)
+    champion = registry.version_of("champion")
+    try:
+        verdict = verdict_on(number, champion, frame, unopposed)
+    except BaseException:
+        mlflow.end_run("FAILED")  # a run that `load` began by logging to it
+        raise
+
+    tags = run_tags()
+    with mlflow.active_run() or mlflow.start_run(run_name="gate", tags=tags) as run:
+        log(verdict, tags, run.info.run_id)
+    show(verdict, f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
+    if verdict.reasons:
+        told = "; ".join(f"{name} {reason}" for name, reason in verdict.reasons.items())
+        stays = ", the champion stays" if champion else ""
+        raise UserError(f"The challenger is refused{stays}: {told}.")
+    crown(verdict, champion, run.info.run_id)
+
+
+def rollback() -> None:
+    """Give the alias `champion` back to the living version that had it before."""
+    ownership.connect()
+    champion, before = registry.take_back()
+    told = f"taken back: {before.version}" if before else "the version after it was deleted"
+    print(f"Version {champion.version} is the champion again ({told})")
+
+
+def verdict_on(
+    number: int | None, champion, frame: pd.DataFrame | None, unopposed: bool
+) -> Verdict:
+    """Return the verdict on a version beside the champion; `promote` says what is raised."""
+    challenger = challenger_of(number, champion)
+    registry.open_experiment(GATE_EXPERIMENT)
+    today = Today(frame)
+    rows = unseen_rows(challenger, today)
+    other = opponent(champion, today, unopposed) if champion else None
+    return judge(score(challenger, other.rows if other else rows), other, champion)
+
+
+def challenger_of(number: int | None, champion) -> Candidate:
+    """Return the version `number`, else the challenger; refuse one that was rolled back.
+
+    A version that was rolled back is judged again only if it is asked for by number. So is one
+    that was made with the same parameters, seed, code and data.
+    """
+    version = registry.version_numbered(number) if number else registry.version_of("challenger")
+    if not version:
         raise UserError("There is no challenger yet: train one first.")
-    if champion and champion.version == challenger.version:
-        raise UserError(f"Version {champion.version} is the champion already.")
-    versions, rows = {"challenger": challenger}, unseen("challenger", challenger, frame)
-    if champion and (common := shared(champion, frame, unopposed)) is not None:
-        versions["champion"], rows = champion, common
-
-    mlflow.set_experiment(EXPERIMENT)
-    with mlflow.start_run(run_name="gate", tags=run_tags() | {"step": "promote"}) as run:
-        results = {alias: judge(alias, version, rows) for alias, version in versions.items()}
-        reasons = missed(results)
-        mlflow.set_tag("verdict", "refused" if reasons else "promoted")
-    print(f"Gate     {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
-    print(table(results, reasons).to_string())
-    if reasons:
-        told = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
-        raise UserError(f"The challenger is refused, the champion stays: {told}.")
-    crown(challenger, champion, results, run.info.run_id)
-
-
-def unseen(alias: str, version, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the held-out rows of `frame`; refuse when a challenger was trained on any.
-
-    Those that the champion was trained on are left out: the data may have grown since.
-    A row that `frame` has several times may be on both sides, as often as it is there.
-    """
-    import mlflow
-
-    try:
-        place = f"runs:/{version.run_id}/data/training_rows.txt"
-        trained = Counter(mlflow.artifacts.load_text(place).split())
-    except mlflow.MlflowException as error:
-        raise UserError(
-            f"The {alias}, version {version.version}, has no record of its training rows, so it "
-            "cannot be judged: train one with this project's train."
-        ) from error
-    held_out = split(frame)[1]
-    hashes = row_hashes(held_out)
-    held, whole = Counter(hashes), Counter(row_hashes(frame))
-    fresh = [trained[row] + held[row] <= whole[row] or not trained[row] for row in hashes]
-    leaked = len(held_out) - sum(fresh)
-    if leaked and alias == "challenger":
-        raise UserError(
-            f"{leaked} of the {len(held_out)} held-out rows were among the training rows of the "
-            f"challenger, version {version.version}: no verdict. Does split() keep them apart?"
-        )
-    if leaked and sum(fresh) < FEWEST:
-        raise UserError(
-            f"The champion, version {version.version}, was trained on {leaked} of the "
-            f"{len(held_out)} held-out rows, which leaves too few to compare: get new rows."
-        )
-    if leaked:
-        print(f"Judging  on {sum(fresh)} of {len(held_out)} held-out rows: the champion saw others")
-    return held_out[fresh]
-
-
-def shared(champion, frame: pd.DataFrame, unopposed: bool) -> pd.DataFrame | None:
-    """Return the held-out rows on which the champion can be judged too.
-
-    Where it cannot be, refuse; or return None when it is to be `unopposed`.
-    """
-    import mlflow
-
-    model = mlflow.models.get_model_info(f"models:/{MODEL}/{champion.version}")
-    lacking = set(model.signature.inputs.input_names() if model.signature else []) - {*frame}
-    try:
-        if lacking:
+    if champion and champion.version == version.version:
+        raise UserError(f"Version {version.version} is the champion already.")
+    candidate = candidate_of("challenger", version)
+    for old in [] if number else registry.rolled_back():
+        same = old.version == version.version
+        if same or same_training(old, candidate.record):
+            which = "" if same else f" is the same model as version {old.version}, which"
             raise UserError(
-                f"The champion, version {champion.version}, needs columns that your data lacks: "
-                f"{', '.join(sorted(lacking)[:5])}."
+                f"The {candidate},{which} was rolled back by {old.tags[registry.ROLLED_BACK]}. To "
+                f"judge it all the same: `promote {version.version}`."
             )
-        return unseen("champion", champion, frame)
+    return candidate
+
+
+def same_training(version, new: record.Record) -> bool:
+    """Return whether a version was made with the parameters, seed, code and data of a record."""
+    try:
+        old = record.read(version.run_id)
+    except UserError:
+        return False
+    made = [
+        (sorted((name, repr(value)) for name, value in one.params.items()), one.seed, one.code)
+        for one in (old, new)  # repr: nan is nan
+    ]
+    return made[0] == made[1] and old.digest == new.digest
+
+
+def opponent(version, today: Today, unopposed: bool) -> Scored | None:
+    """Return the champion on the held-out rows that it was not trained on.
+
+    Raises `UserError` if it cannot be compared; with `unopposed`, says so and returns None.
+    """
+    try:
+        candidate = candidate_of("champion", version)
+        return score(candidate, unseen_rows(candidate, today))
     except UserError as reason:
         if not unopposed:
             raise UserError(
-                f"{reason} To judge the challenger by its thresholds alone: promote --unopposed."
+                f"{reason} To judge the challenger by its thresholds alone: `promote --unopposed`."
             ) from reason
         print(f"Unopposed: {reason}")
         return None
 
 
-def judge(alias: str, version, rows: pd.DataFrame):
-    """Return MLflow's evaluation of a version on held-out rows, with the metrics of `measure`."""
+def judge(challenger: Scored, other: Scored | None, champion) -> Verdict:
+    """Return the verdict on the challenger, with the `other` model on the same rows if any."""
+    gain = half = None
+    metrics = other.metrics if other else None
+    reasons = gate.reasons(challenger.metrics, metrics, PRIMARY, THRESHOLDS, MARGIN)
+    if other:
+        one, two = challenger.metrics_of, other.metrics_of
+        gain = gate.gain(challenger.metrics, other.metrics, PRIMARY)
+        half = gate.interval(lambda some: gate.gain(one(some), two(some), PRIMARY), len(other.rows))
+    scored = [challenger, *([other] if other else [])]
+    return Verdict(scored, reasons, gain, half, tries(challenger.candidate.record, champion))
+
+
+def tries(of: record.Record, champion) -> int:
+    """Return how many training runs with these held-out rows finished since the promotion.
+
+    Of whatever experiment; runs of `reproduce` do not count.
+    """
     import mlflow
 
-    place = f"models:/{MODEL}/{version.version}"
-    with mlflow.start_run(run_name=f"{alias}: version {version.version}", nested=True) as run:
-        result = mlflow.models.evaluate(
-            place,
-            rows,
-            targets=TARGET,
-            model_type=TASK,
-            evaluator_config={"log_model_explainability": False},
-        )
-        X, y = rows.drop(columns=TARGET), rows[TARGET]
-        ours = measure(mlflow.sklearn.load_model(place), X, y)
-        mlflow.log_metrics(ours)
-        mlflow.set_tags({"version": version.version, "step": "promote"})
-        record_files(run.info.run_id)
-    metrics = {name: float(value) for name, value in {**result.metrics, **ours}.items()}
-    return mlflow.models.EvaluationResult(metrics, result.artifacts)
+    since = registry.champion_since(champion) if champion else 0
+    found = mlflow.search_runs(
+        search_all_experiments=True,
+        filter_string=f"datasets.digest = '{of.digest['held_out']}' AND "
+        f"attributes.status = 'FINISHED' AND attributes.end_time > {since * 1000:.0f}",
+        output_format="list",
+    )
+    return sum("reproduces" not in run.data.tags for run in found)
 
 
-def missed(results: dict) -> dict[str, str]:
-    """Return why the challenger is refused, by metric and MLflow's own comparison."""
+def crown(verdict: Verdict, champion, run_id: str) -> None:
+    """Make the challenger the champion, unless another version became it meanwhile."""
+    present = registry.version_of("champion")
+    if (present and present.version) != (champion and champion.version):
+        raise UserError("Another version became the champion meanwhile: promote again.")
+    tags = {f"metrics_of_{one.candidate.alias}": json.dumps(one.metrics) for one in verdict.scored}
+    tags["promoted_from"] = champion.version if champion else "none"
+    version = verdict.scored[0].candidate.version
+    registry.crown(version, tags | {"promoted_in_run": run_id})
+    print(f"Version {version.version} is the champion (before: {tags['promoted_from']})")
+
+
+# What is written and told
+
+
+def log(verdict: Verdict, tags: dict[str, str], run_id: str) -> None:
+    """Log a verdict to the active run: plots and metrics of both versions, and what decided."""
     import mlflow
 
-    wanted = {}
-    name, direction = PRIMARY
-    for alias, metric in product(results, [name, *THRESHOLDS]):
-        if not math.isfinite(results[alias].metrics.get(metric, math.nan)):
-            raise UserError(f"The {alias} has no {metric}: does measure() in model.py return it?")
-    for metric in dict.fromkeys([name, *THRESHOLDS]):
-        sign, threshold = THRESHOLDS.get(metric, (None, None))
-        greater = sign == ">=" if sign else direction == "maximize"
-        better = None
-        if metric == name and "champion" in results:
-            better = 1e-9 * max(1, abs(results["champion"].metrics[name]))
-        wanted[metric] = mlflow.models.MetricThreshold(threshold, better, None, greater)
+    for one in verdict.scored:
+        log_plots(one)
+    told = {"gain": verdict.gain, "gain_half_width": verdict.half_width}
+    told |= {"tries": float(verdict.tries), "rows": float(len(verdict.scored[0].rows))}
+    for one in verdict.scored:
+        told |= {f"{one.candidate.alias}/{name}": value for name, value in one.metrics.items()}
+    mlflow.log_metrics({name: value for name, value in told.items() if value is not None})
+    versions = {one.candidate.alias: one.candidate.version.version for one in verdict.scored}
+    decided = {"step": "promote", "verdict": "refused" if verdict.reasons else "promoted"}
+    mlflow.set_tags(tags | versions | decided)
+    record_files(run_id)
+
+
+def log_plots(scored: Scored) -> None:
+    """Log the plots of a version on the rows that it is judged on.
+
+    They take long to draw: if rows and code are those of its training run, they are copied.
+    """
+    import mlflow
+
+    candidate, folder = scored.candidate, f"plots/{scored.candidate.alias}"
+    if candidate.record.code == code_hash() and scored.as_trained():
+        with suppress(mlflow.MlflowException):
+            place = f"runs:/{candidate.record.run_id}/plots"
+            mlflow.log_artifacts(mlflow.artifacts.download_artifacts(place), folder)
+            return
     try:
-        mlflow.validate_evaluation_results(wanted, results["challenger"], results.get("champion"))
-    except mlflow.exceptions.MlflowException as error:
-        return {metric: why for metric in wanted if (why := reason(metric, str(error)))}
-    return {}
+        figures = plots(candidate.model, scored.X, scored.y)
+    except Exception as error:  # whatever the user's function raises: it decides nothing
+        print(f"No plots of the {candidate}: {type(error).__name__}: {error}")
+        return
+    for name, figure in figures.items():
+        mlflow.log_figure(figure, f"{folder}/{name}.png")
 
 
-def reason(metric: str, told: str) -> str:
-    """Return what MLflow's refusal `told` of a metric, in short; nothing when it said nothing."""
-    lines = [line for line in told.splitlines() if line.startswith(f"Metric {metric} ")]
-    short = ["is no better" if " change " in line else "misses its threshold" for line in lines]
-    return " and ".join(short)
+def show(verdict: Verdict, address: str) -> None:
+    """Print a verdict and how far to trust it."""
+    print(f"Gate     {address}")
+    print(table(verdict).to_string())
+    if verdict.gain is not None:
+        half, rows = verdict.half_width, len(verdict.scored[0].rows)
+        ends = "cannot tell"
+        if half is not None:
+            ends = f"{verdict.gain - half:+.4f} to {verdict.gain + half:+.4f}"
+        print(f"Gain     {PRIMARY[0]} {verdict.gain:+.4f} (90 % interval: {ends}; {rows} rows)")
+        if verdict.tries > 1:
+            print(f"Tries    best of {verdict.tries}: part of this gain may be luck")
 
 
-def table(results: dict, reasons: dict[str, str]) -> pd.DataFrame:
-    """Return the metrics that decide, of both models, beside what is wanted and what came of it."""
+def table(verdict: Verdict) -> pd.DataFrame:
+    """Return the metrics that decide, of both versions, beside what is wanted and the verdict."""
     names = list(dict.fromkeys([PRIMARY[0], *THRESHOLDS]))
-    columns = {alias: [result.metrics[name] for name in names] for alias, result in results.items()}
+    columns = {
+        one.candidate.alias: [one.metrics.get(name, math.nan) for name in names]
+        for one in verdict.scored
+    }
     wanted = [" ".join(map(str, THRESHOLDS.get(name, ("",)))) for name in names]
-    verdict = [reasons.get(name, "passes") for name in names]
-    return pd.DataFrame({**columns, "wanted": wanted, "": verdict}, names).round(4)
-
-
-def rollback() -> None:
-    """Give the alias `champion` back to the version that had it before."""
-    ownership.connect()
-    import mlflow
-
-    client, champion = mlflow.MlflowClient(), version_of("champion")
-    if not champion:
-        raise UserError("There is no champion to take back.")
-    *before, _ = recorded(client, champion)
-    if not before:
-        raise UserError(f"There was no champion before version {champion.version}: it stays.")
-    client.set_registered_model_alias(MODEL, "champion", before[-1])
-    client.set_registered_model_tag(MODEL, LINE, json.dumps(before))
-    by = f"{getpass.getuser()}, {datetime.now().astimezone().isoformat(timespec='seconds')}"
-    client.set_model_version_tag(MODEL, champion.version, "rolled_back_by", by)
-    print(f"Version {before[-1]} is the champion again (taken back: {champion.version})")
+    told = [verdict.reasons.get(name, "passes") for name in names]
+    return pd.DataFrame({**columns, "wanted": wanted, "": told}, names).round(4)

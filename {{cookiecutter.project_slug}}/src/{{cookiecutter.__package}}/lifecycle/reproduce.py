@@ -2,79 +2,73 @@
 
 import difflib
 import math
+import tempfile
+from pathlib import Path
 
-import mlflow
-import pandas as pd
 from mlflow import MlflowClient, MlflowException, artifacts
 
-from ..config import EXPERIMENT, UserError
-from .provenance import origin, parameters, run_tags
-from .train import ROWS, train
+from ..config import UserError
+from . import record
+from .provenance import code_hash, origin, run_tags
+from .train import train
 
 TOLERANCE = 1e-6  # relative; a metric of the same code, data and seed is the same number
+SHOWN = 4  # changed lines of a file
 
 
 def reproduce(run_id: str) -> None:
     """Train with the parameters and seed of a run, compare the metrics, and link the two runs.
 
-    Prints what differs between then and now first. Raises `UserError` when the run is unknown, was
-    not made by `train`, or its metrics do not come back.
+    Prints what differs between then and now first. Raises `UserError` if the run does not exist, is
+    deleted, was not made by `train`, or if its metrics do not come back.
     """
-    client = MlflowClient()
-    try:
-        then = client.get_run(run_id)
-    except MlflowException as error:
-        raise UserError(f"There is no run {run_id} in this history.") from error
-    params, seed = parameters(then)
-    for line in differences(then):
+    client, then = MlflowClient(), record.read(run_id)
+    for line in differences(then, client.get_run(run_id).data.tags):
         print(line)
-    again = client.get_run(train(params, seed, register=False, frame=kept_rows(then)))
-    client.set_tag(again.info.run_id, "reproduces", run_id)
-    client.set_tag(run_id, "reproduced_by", again.info.run_id)
-    if changed := {name for name, _ in datasets(then) ^ datasets(again)}:
-        print(f"Data     differs: {', '.join(sorted(changed))}")
-    compare(then.data.metrics, again.data.metrics)
+    rows = record.own_rows(run_id) if then.own_rows else None
+    again = record.read(train(then.params, then.seed, register=False, frame=rows))
+    client.set_tag(again.run_id, "reproduces", run_id)
+    client.set_tag(run_id, "reproduced_by", again.run_id)
+    if changed := [part for part, digest in then.digest.items() if again.digest[part] != digest]:
+        names = " and ".join(part.replace("_", "-") for part in changed)
+        print(f"Data     the {names} rows differ from those of run {run_id}")
+    compare(then.metrics, again.metrics)
 
 
-def kept_rows(run) -> pd.DataFrame | None:
-    """Return the rows that a run kept; None for one that was made from those of `load`."""
-    mlflow.set_experiment(EXPERIMENT)
-    if ROWS in run.data.tags.get("mlflow.loggedArtifacts", ""):
-        return mlflow.load_table(ROWS, run_ids=[run.info.run_id])
-    return None
-
-
-def differences(then) -> list[str]:
+def differences(then: record.Record, tags: dict[str, str]) -> list[str]:
     """Return a line for each fact of a run's origin that is another one now."""
-    tags, now = then.data.tags, run_tags()
+    now = run_tags()
     facts = {"Commit": "git", "Changes": "git_dirty", "Python": "python", "MLflow": "mlflow"}
     lines = [
         f"{what:<8} {tags.get(name)} then, {now.get(name)} now"
         for what, name in facts.items()
         if tags.get(name) != now.get(name)
     ]
-    files = artifacts.list_artifacts(run_id=then.info.run_id, artifact_path="origin")
-    texts = origin()
-    for name in sorted({file.path.rpartition("/")[2] for file in files} | {*texts}):
-        old, new = recorded(then.info.run_id, name), texts.get(name, "")
-        changed = difflib.unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm="")
-        if found := [f"{line[0]} {line[1:]}" for line in list(changed)[2:] if line[0] in "+-"]:
-            shown = ", ".join(found[:4]) if name == "packages.txt" else f"{len(found)} lines"
-            lines.append(f"{name}: {shown}{' ...' if len(found) > 4 else ''} (- then, + now)")
-    return lines or ["Nothing differs between then and now, as far as was recorded."]
+    if then.code != code_hash():
+        lines.append("Code     the files of the package differ")
+    old, new = recorded(then.run_id), origin()
+    if old is None:
+        return [*lines, "Unknown  what was installed: files of the run's origin cannot be read"]
+    for name in sorted(old.keys() | new.keys()):
+        before, after = (texts.get(name, "").splitlines() for texts in (old, new))
+        changed = [*difflib.unified_diff(before, after, n=0, lineterm="")][2:]
+        if found := [f"{line[0]} {line[1:]}" for line in changed if line[0] in "+-"]:
+            shown = ", ".join(found[:SHOWN]) if name == "packages.txt" else f"{len(found)} lines"
+            more = " ..." * (len(found) > SHOWN)
+            lines.append(f"{name}: {shown}{more} (- then, + now)")
+    return lines or ["Code, packages and Python are the same as then."]
 
 
-def recorded(run_id: str, name: str) -> str:
-    """Return a file of a run's origin; nothing when it has none of this name."""
-    try:
-        return artifacts.load_text(f"runs:/{run_id}/origin/{name}")
-    except (MlflowException, OSError):
-        return ""
-
-
-def datasets(run) -> set[tuple[str, str]]:
-    """Return name and digest of the data sets of a run."""
-    return {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+def recorded(run_id: str) -> dict[str, str] | None:
+    """Return the files of a run's origin by name; None if they cannot be read."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        try:
+            place = f"runs:/{run_id}/origin"
+            folder = Path(artifacts.download_artifacts(place, dst_path=temporary))
+        except (MlflowException, OSError):
+            return None
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        return {file.relative_to(folder).as_posix(): file.read_text("utf-8") for file in files}
 
 
 def compare(then: dict[str, float], now: dict[str, float]) -> None:

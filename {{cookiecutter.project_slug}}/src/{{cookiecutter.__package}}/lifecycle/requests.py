@@ -1,22 +1,19 @@
 """The log of served predictions: written by `serve`, read by `monitor`."""
 
 import base64
-import csv
-import io
+import heapq
 import json
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from logging.handlers import RotatingFileHandler
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pathlib import Path
 
 from ..config import ROOT
+from .formats import PARQUET, rows_in
 
 LOG = ROOT / "serving" / "predictions"  # and the port: two servers have two logs
-CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"  # content types of a request
 LOG_BYTES, LOG_FILES = 64 << 20, 16  # the log's files, and how many are kept
 
 
@@ -44,35 +41,49 @@ def prediction_log(port: int, tell: Callable[[str], None]) -> logging.Logger:
 
 def text_of(kind: str, body: bytes) -> str:
     """Return the body of a request as text; that of Parquet in base 64."""
-    binary = kind.startswith(PARQUET)
-    return (base64.b64encode(body) if binary else body).decode()
+    return (base64.b64encode(body) if binary(kind) else body).decode()
 
 
-def rows_of(kind: str, given: str) -> list[dict]:
-    """Return the rows of a request from what `text_of` makes of it; CSV's values are text."""
-    if kind.startswith(CSV):
-        return list(csv.DictReader(io.StringIO(given)))
-    if kind.startswith(PARQUET):
-        # Without threads: one that still holds Python's bytes when the process ends aborts it.
-        file = pq.ParquetFile(pa.BufferReader(base64.b64decode(given)))
-        return file.read(use_threads=False).to_pylist()
-    data = json.loads(given)
-    if split := data.get("dataframe_split"):
-        return [dict(zip(split["columns"], row, strict=True)) for row in split["data"]]
-    names = ("dataframe_records", "inputs", "instances")
-    found = next(data[name] for name in names if name in data)
-    if isinstance(found, dict):  # column by column, or the values of one row
-        several = any(isinstance(values, list) for values in found.values())
-        return pd.DataFrame(found, None if several else [0]).to_dict("records")
-    return found
+def rows_of(kind: str, given: str, names: list[str] | None = None) -> list[dict]:
+    """Return the rows of a request from what `text_of` makes of it, as `serve` read them.
+
+    `names` are the columns of the model. Raises `UserError` if they cannot be read.
+    """
+    body = base64.b64decode(given) if binary(kind) else given.encode()
+    return rows_in(kind, body, names or []).to_dict("records")
+
+
+def binary(kind: str) -> bool:
+    """Return whether the body of a request of this content type is no text."""
+    return kind.strip().lower().startswith(PARQUET)
 
 
 def records() -> Iterator[dict]:
-    """Yield what the logs of served predictions have, the newest first."""
-    files = sorted(LOG.parent.glob(f"{LOG.name}*"), key=lambda file: file.stat().st_mtime)
-    for file in reversed(files):
-        for line in reversed(file.read_text("utf-8").split("\n")):
+    """Yield what the logs of served predictions have, the newest first, whichever server wrote it.
+
+    A record has `id`, `time` (ISO, UTC), `version`, `run_id`, `type` and `input` (for
+    `rows_of`), and `output` (the answer).
+    """
+    logs: dict[str, list[Path]] = defaultdict(list)
+    for file in LOG.parent.glob(f"{LOG.name}-*.jsonl*"):
+        logs[file.name.partition(".jsonl")[0]].append(file)
+    streams = (newest_first(sorted(files, key=age)) for files in logs.values())
+    yield from heapq.merge(*streams, key=lambda record: record.get("time", ""), reverse=True)
+
+
+def age(file: Path) -> int:
+    """Return how many files of the same log are newer."""
+    number = file.name.rpartition(".")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def newest_first(files: list[Path]) -> Iterator[dict]:
+    """Yield the records of one log, whose newest file comes first."""
+    for file in files:
+        for line in reversed(file.read_text("utf-8", errors="replace").split("\n")):
             try:
-                yield json.loads(line)
+                record = json.loads(line)
             except json.JSONDecodeError:  # the end of the file, or what a crash has cut
                 continue
+            if isinstance(record, dict):
+                yield record

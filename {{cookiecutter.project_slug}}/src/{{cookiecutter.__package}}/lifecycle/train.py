@@ -1,21 +1,20 @@
 """One training run: tracked, measured on held-out rows, registered as the challenger."""
 
-import hashlib
 import random
+import tempfile
+from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 
+from .. import data, model
 from ..config import EXPERIMENT, MODEL, VIEW, UserError
-from ..data import TARGET, load, split
-from ..model import PARAMS, TRUSTED_TYPES, build, measure, plots
 from ..ops import ownership
 from ..ops.shell import hush
-from .provenance import origin, record_files, requirements, run_tags
-from .rows import row_hashes
-
-ROWS = "data/rows.parquet"  # kept by a run whose rows are not those of `load`
-REFERENCE, MOST = "data/reference.parquet", 5000  # held-out rows that `monitor` compares with
+from . import contract, record
+from .model_store import log_model, prove
+from .provenance import code_hash, record_files, run_tags, write_origin
 
 
 def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None) -> str:
@@ -23,98 +22,79 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
 
     `changes` are parameters by name; `seed` sets NumPy's and Python's generators, which
     scikit-learn follows; a `frame` replaces the rows of `load`, and is kept with the run.
-    Returns the run's id. Raises `UserError` when no server runs or a parameter does not fit.
+    Returns the run's id. Raises `UserError` if no server runs, if `data.py` or `model.py` breaks
+    its contract, if the model cannot be fitted, or if a later command could not use it.
     """
     uri = ownership.connect()
-    import mlflow  # late: it takes seconds, which a missing server need not cost
-
     hush()
-    params = PARAMS | (changes or {})
-    training, held_out = split(load() if frame is None else frame)
-    mlflow.set_experiment(EXPERIMENT)
-    with mlflow.start_run(tags=run_tags()) as run:
-        print(f"Training on {len(training)} rows ...", flush=True)
+    contract.check_names()
+    params = contract.check_parameters(model.PARAMS | (changes or {}))
+    rows = rows_of_run(frame, params)
+    with mlflow.active_run() or mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
+        mlflow.set_tags(run_tags() | {record.STEP: "train"})
         mlflow.log_params(params | {"seed": seed})
-        log_data(training, "training")
+        print(f"Training on {len(rows.training)} rows ...", flush=True)
+        fitted = fit(params, seed, rows, changes)
+        X, y = rows.read(rows.held_out)
+        metrics = contract.check_metrics(model.measure(fitted, X, y))
+        logged = log_model(fitted, params, rows.inputs, X.head(5))
+        prove(logged.model_uri, rows)
+        made = record.Record(
+            run.info.run_id, params, seed, metrics, data.TARGET, rows.columns(), code_hash(),
+            rows.digests(), rows.counts(), batches=[], own_rows=frame is not None,
+        )  # fmt: skip
+        record.log_datasets(made, rows.inputs.inputs, logged.model_id)
+        record.write(Path(folder), made, rows.hashes, X.assign(**{data.TARGET: y}))
         if frame is not None:
-            mlflow.log_table(frame, ROWS)
-        model = fit(params, seed, training, changes)
-        logged, metrics = log_results(model, params, held_out)
-        for name, text in origin().items():
-            mlflow.log_text(text, f"origin/{name}")
-        record_files(run.info.run_id, logged.model_id)
+            frame.to_parquet(Path(folder, record.OWN_ROWS), index=False)
+        write_plots(Path(folder, "plots"), contract.plots(fitted, X, y))
+        write_origin(Path(folder, "origin"))
+        mlflow.log_artifacts(folder)
+        record_files(run.info.run_id, logged.model_id, Path(folder))
     print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     print(f"Run      {uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}")
     if register:
-        made = mlflow.register_model(logged.model_uri, MODEL, await_registration_for=None)
-        mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", made.version)
-        print(f"Version  {uri}/#/models/{MODEL}/versions/{made.version}{VIEW} (alias challenger)")
+        new = mlflow.register_model(logged.model_uri, MODEL, await_registration_for=None)
+        mlflow.MlflowClient().set_registered_model_alias(MODEL, "challenger", new.version)
+        print(f"Version  {uri}/#/models/{MODEL}/versions/{new.version}{VIEW} (alias challenger)")
     return run.info.run_id
 
 
-def fit(params: dict, seed: int, rows: pd.DataFrame, changes: dict | None):
-    """Return the model fitted on `rows`; refuse `changes` of parameters that it cannot take."""
+def rows_of_run(frame: pd.DataFrame | None, params: dict) -> contract.Rows:
+    """Return the rows of `load`, or of `frame`, split and checked; there is no run yet.
+
+    If `load` or `split` logs something, MLflow begins a run for it, which becomes the run of this
+    training. Raises `UserError` if data or model break the contract; no run is then left open.
+    """
+    if mlflow.active_run():
+        raise UserError("A run is open in this process: end it first with mlflow.end_run().")
+    mlflow.set_experiment(EXPERIMENT)
+    try:
+        rows = contract.rows_of(data.load() if frame is None else frame)
+        contract.check_storable(model.build(**params))
+    except BaseException:
+        mlflow.end_run("FAILED")
+        raise
+    return rows
+
+
+def fit(params: dict, seed: int, rows: contract.Rows, changes: dict | None = None):
+    """Return the model fitted on the training rows; raise `UserError` if it cannot be fitted."""
     random.seed(seed)
     np.random.seed(seed)
+    X, y = rows.read(rows.training)
     try:
-        return build(**params).fit(rows.drop(columns=TARGET), rows[TARGET])
+        return model.build(**params).fit(rows.with_categories(X), y)
     except (TypeError, ValueError) as error:
         if changes:
             raise UserError(f"The model cannot be fitted with {changes}: {error}") from error
+        if isinstance(error, ValueError):
+            raise UserError(f"The model cannot be fitted: {error}") from error
         raise
 
 
-def log_data(rows: pd.DataFrame, context: str):
-    """Log `rows` as a data set with their hash, and a hash of each row; return the data set."""
-    import mlflow
-    from mlflow.data.pandas_dataset import from_pandas
-
-    hashes = "\n".join(row_hashes(rows))
-    digest = hashlib.sha256(f"{[*rows]}{hashes}".encode()).hexdigest()[:32]
-    dataset = from_pandas(rows, targets=TARGET, name=context, digest=digest)
-    mlflow.log_input(dataset, context)
-    mlflow.log_text(hashes, f"data/{context}_rows.txt")
-    return dataset
-
-
-def log_results(model, params: dict, rows: pd.DataFrame):
-    """Log a fitted `model`, and how it does on held-out `rows`; return its info and metrics."""
-    import mlflow
-
-    X, y = rows.drop(columns=TARGET), rows[TARGET]
-    dataset = log_data(rows, "testing")
-    mlflow.log_table(rows.sample(min(len(rows), MOST), random_state=0), REFERENCE)
-    for name, figure in plots(model, X, y).items():
-        mlflow.log_figure(figure, f"plots/{name}.png")
-    logged = log_model(model, params, X)
-    metrics = measure(model, X, y)
-    mlflow.log_metrics(metrics, dataset=dataset, model_id=logged.model_id)
-    return logged, metrics
-
-
-def log_model(model, params: dict, X: pd.DataFrame):
-    """Log a fitted `model` with signature and example, prove that it loads; return its info."""
-    import mlflow
-    import skops.io
-
-    unknown = set(skops.io.get_untrusted_types(data=skops.io.dumps(model))) - set(TRUSTED_TYPES)
-    if unknown:
-        raise UserError(
-            f"The model holds types that skops does not know: {', '.join(sorted(unknown))}. "
-            "Read what they are, then add them to TRUSTED_TYPES in model.py."
-        )
-    logged = mlflow.sklearn.log_model(
-        model,
-        name="model",
-        params=params,
-        input_example=X.head(5),
-        signature=mlflow.models.infer_signature(X, model.predict(X)),
-        pip_requirements=requirements(model),
-        skops_trusted_types=TRUSTED_TYPES,
-    )
-    if not (logged.signature and logged.signature.inputs):
-        raise UserError(
-            "MLflow cannot describe the columns: in data.py make nullable ones float64."
-        )
-    mlflow.pyfunc.load_model(logged.model_uri).predict(X.head(5))
-    return logged
+def write_plots(folder: Path, figures: dict) -> None:
+    """Write pictures into a new folder, each under its name."""
+    folder.mkdir()
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")

@@ -64,6 +64,8 @@ def hush() -> None:
     """Silence the messages of MLflow that appear on every run and need no action."""
     logging.getLogger("mlflow.models.evaluation").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
+    models = logging.getLogger("mlflow.models.model")  # `train` proves more, and by our own reader
+    models.addFilter(lambda record: "serving input example" not in record.getMessage())
     environment = logging.getLogger("mlflow.utils.environment")
     environment.addFilter(lambda record: "installed pip version" not in record.getMessage())
 

@@ -1,0 +1,182 @@
+"""A version before the gate: what is recorded of it, its fitted model, and its metrics on rows."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..config import MODEL, UserError
+from ..data import TARGET, load, split
+from ..model import PRIMARY, measure
+from . import gate, record, registry
+from .contract import THRESHOLDS
+from .remember import Remembering
+from .rows import fitting, row_hashes
+
+FEWEST = 20  # held-out rows that the champion was not trained on, or there is too little to compare
+LEFT = 0.5  # share of a version's recorded rows that today's data must still have
+SOURCE = "load() in data.py"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version that is judged under an alias, its record, its model and the columns it takes.
+
+    `hashes` are those of the rows of its run by part: "training" and "held_out".
+    """
+
+    alias: str
+    version: Any
+    record: record.Record
+    hashes: dict[str, np.ndarray]
+    model: Any
+    inputs: Any
+
+    def __str__(self) -> str:
+        return f"{self.alias}, version {self.version.version}"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that its rows' hashes are made of."""
+        return sorted([*self.record.columns, self.record.target])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate on the `rows` of `load` that it is judged on, and its metrics there.
+
+    `X` and `y` are the same rows as its model takes them.
+    """
+
+    candidate: Candidate
+    rows: pd.DataFrame
+    X: pd.DataFrame
+    y: pd.Series
+    metrics: dict[str, float]
+    metrics_of: Callable[[np.ndarray], dict[str, float]]  # the same on the rows of some numbers
+
+    def as_trained(self) -> bool:
+        """Return whether these are the held-out rows of the version's own run, and no others."""
+        then, now = self.candidate.hashes["held_out"], self.rows
+        if len(then) != len(now):
+            return False
+        return np.array_equal(np.sort(then), np.sort(row_hashes(now, self.candidate.columns)))
+
+
+def candidate_of(alias: str, version) -> Candidate:
+    """Return what is known of a version; raise `UserError` if it cannot be judged."""
+    import mlflow
+
+    run_id = registry.training_run(version).info.run_id
+    found, hashes = record.read(run_id), record.row_hashes_of(run_id)
+    label = f"The {alias}, version {version.version},"
+    try:
+        place = mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{version.version}")
+        signature = mlflow.models.Model.load(place).signature
+        model = mlflow.sklearn.load_model(place)
+    except Exception as error:  # whatever the reading of a model and its classes raises
+        raise UserError(f"{label} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not (signature and signature.inputs and signature.inputs.has_input_names()):
+        raise UserError(
+            f"{label} has no signature, so its columns are unknown: train one with this project's "
+            "train."
+        )
+    return Candidate(alias, version, found, hashes, model, signature.inputs)
+
+
+class Today:
+    """Today's rows, and their hashes, which are computed once for each set of columns.
+
+    `frame` has the rows to judge on, beside those of `load`; without it `load` has them.
+    """
+
+    def __init__(self, frame: pd.DataFrame | None = None) -> None:
+        self.frames = [load()] if frame is None else [load(), frame]
+        if any(TARGET not in one for one in self.frames):
+            raise UserError(f"{SOURCE} returns no column {TARGET}, which is TARGET there.")
+        self.held_out = split(self.frames[-1])[1]
+        self._hashes: dict[tuple[str, ...], tuple[list[np.ndarray], np.ndarray]] = {}
+
+    def hashes(self, columns: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the hashes of the rows of each frame, and of the held-out rows."""
+        if columns not in self._hashes:
+            whole = [row_hashes(frame, columns) for frame in self.frames]
+            self._hashes[columns] = whole, row_hashes(self.held_out, columns)
+        return self._hashes[columns]
+
+
+def unseen_rows(candidate: Candidate, today: Today) -> pd.DataFrame:
+    """Return the held-out rows that a version was not trained on.
+
+    The rows are compared over the columns of the version's own run: one that was added later does
+    not count. Raises `UserError` if the challenger was trained on any held-out row, the champion on
+    too many, or if this cannot be known.
+    """
+    known, columns = candidate.record, candidate.columns
+    if known.target != TARGET:
+        raise UserError(
+            f"The {candidate}, predicts {known.target}, but TARGET in data.py is {TARGET}: they "
+            "are not comparable."
+        )
+    if missing := [str(name) for name in columns if any(name not in one for one in today.frames)]:
+        raise UserError(
+            f"The {candidate}, needs columns that your data lacks, so it is not comparable: "
+            f"{', '.join(missing[:5])}{', ...' if missing[5:] else '.'}"
+        )
+    recorded = candidate.hashes
+    whole, held_out = today.hashes(tuple(columns))
+    if gate.share_left(np.concatenate([*recorded.values()]), np.concatenate(whole)) < LEFT:
+        raise UserError(
+            f"Fewer than half of the rows that the {candidate}, was trained and tested on are in "
+            "your data today. Either rows were replaced or values in them have changed, so nobody "
+            "can tell new rows from those that it was trained on."
+            f"{' Train a new challenger.' if candidate.alias == 'challenger' else ''}"
+        )
+    fresh = gate.unseen(whole[-1], held_out, recorded["training"])
+    left, leaked = int(fresh.sum()), int((~fresh).sum())
+    if leaked and candidate.alias == "challenger":
+        raise UserError(
+            f"{leaked} of the {len(fresh)} held-out rows were among the training rows of the "
+            f"{candidate}: no verdict. Does split() keep them apart?"
+        )
+    if leaked and left < FEWEST:
+        raise UserError(
+            f"The {candidate}, was trained on {leaked} of the {len(fresh)} held-out rows, which "
+            f"leaves too few rows to compare ({left}; at least {FEWEST} are needed): get new rows."
+        )
+    if leaked:
+        print(f"Judging  on {left} of {len(fresh)} held-out rows: the champion saw the others")
+    return today.held_out[fresh]
+
+
+def score(candidate: Candidate, rows: pd.DataFrame) -> Scored:
+    """Return what `measure` says of a version on rows, in the columns and types of its signature.
+
+    Raises `UserError` if it fails, or if a metric that decides is missing or not finite.
+    """
+    import mlflow
+
+    numbered = rows.reset_index(drop=True)
+    target = mlflow.models.infer_signature(numbered[[TARGET]]).inputs
+    X, y = (fitting(numbered, schema, SOURCE) for schema in (candidate.inputs, target))
+    y = y[TARGET]
+    model = Remembering(candidate.model, X)
+
+    def metrics_of(numbers: np.ndarray) -> dict[str, float]:
+        found = measure(model, X.iloc[numbers], y.iloc[numbers])
+        return {name: float(value) for name, value in found.items()}
+
+    try:
+        metrics = metrics_of(np.arange(len(X)))
+    except Exception as error:  # whatever the user's function raises
+        raise UserError(
+            f"measure() in model.py fails for the {candidate}: {type(error).__name__}: {error}"
+        ) from error
+    for name in [PRIMARY[0], *(THRESHOLDS if candidate.alias == "challenger" else ())]:
+        if not math.isfinite(metrics.get(name, math.nan)):
+            why = f"it is {metrics[name]}" if name in metrics else "measure() does not return it"
+            raise UserError(f"The {candidate}, has no {name} on these rows: {why}.")
+    return Scored(candidate, rows, X, y, metrics, metrics_of)
