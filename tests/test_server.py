@@ -1,7 +1,6 @@
 """The server as a user meets it: started by the full path of its script, ended as terminals do."""
 
 import http.client
-import http.server
 import json
 import multiprocessing
 import os
