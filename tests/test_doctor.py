@@ -1,6 +1,7 @@
 """What is wrong, what mends it: each fault injected for real, each remedy typed as printed."""
 
 import json
+import re
 
 import pytest
 from test_history import RELEASES, History
@@ -62,7 +63,8 @@ def test_a_trained_history_is_well_and_wants_a_backup_elsewhere(patient):
     model.rename(patient.folder / "model")
     states, text = patient.state("files")
     assert "wrong" in states and "files of 2 runs or models are missing: " in text
-    assert f"{model.name}/artifacts (0 of 7)" in text and f"{name}/artifacts (0 of 8)" in text
+    assert re.search(rf"{model.name}/artifacts \(0 of \d+\)", text)
+    assert re.search(rf"{name}/artifacts \(0 of \d+\)", text)
 
 
 def test_an_old_store_is_found_and_imported_with_the_printed_command(uv_project, tmp_path):

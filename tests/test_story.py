@@ -221,7 +221,7 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
         """Return what a report says that is made though the labels cannot be used."""
         done = life.run(words)
         assert done.returncode in (0, 3), done.stderr  # the first rows of the sample are no sample
-        assert "Verdict  on 60 rows of version 1" in done.stdout
+        assert re.search(r"Verdict  on \d+ rows of version 1: ", done.stdout)
         assert "decay" not in done.stdout.rpartition("Verdict")[2]
         return done.stdout
 

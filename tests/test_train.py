@@ -140,7 +140,7 @@ def test_the_commit_is_tracked_with_a_dirty_flag(uv_project, api, trained, envir
         ("-p n_estimators=-5", 1, "cannot be fitted with {'n_estimators': -5}"),
         ("-p max_depth=deep", 1, "cannot be fitted with {'max_depth': 'deep'}"),
         ("-p trees=5", 2, "model.py has no"),
-        ("-p trees", 2, "is not name=value"),
+        ("-p trees", 2, "is not of the form name=value"),
         ("-p a={[]:1}", 2, "model.py has no"),
         ("--seed x", 2, "Invalid value for '--seed'"),
         ("--seed 4294967296", 2, "Invalid value for '--seed'"),

@@ -194,7 +194,7 @@ def readable_quality(found: pd.DataFrame) -> pd.DataFrame:
             "new rows": found["live"].map(number),
             "threshold": found["wanted"],
             "p": found["p"].map(probability),
-            "": found["state"],
+            "": found["state"].map(lambda text: text.partition(": ")[0]),  # told in words below
         }
     )
 
