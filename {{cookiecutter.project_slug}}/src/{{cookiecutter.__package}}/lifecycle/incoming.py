@@ -71,14 +71,14 @@ class Gathered:
         if self.labels:
             file, count = self.labels.file, len(self.labels.values)
             self.remarks.append(
-                f"{self.found:,} of {count:,} labels of {file} found their row, "
+                f"{self.found:,} of {count:,} labels of {file.name} found their row, "
                 f"{count - self.found:,} found none."
             )
             if self.several and not self.labels.has_row:
-                trouble = f"{file} needs a column row, from 0: a request had several rows"
+                trouble = f"{file.name} needs a column row, from 0: a request had several rows"
             elif self.found < FEWEST:
                 trouble = (
-                    f"{file} labels {self.found} of the rows, at least {FEWEST} are needed; "
+                    f"{file.name} labels {self.found} of the rows, at least {FEWEST} are needed; "
                     f"its id is {ids}"
                 )
         if self.labelled.added > NEWEST:
@@ -144,8 +144,10 @@ def from_file(file: Path, inputs: Any, reference: pd.DataFrame, labels: Labels |
         gathered.live.add(X)
     gathered.found = len(found)
     if (count := gathered.live.added) > NEWEST:
-        gathered.remarks.append(f"{file} has {count:,} rows: the last {NEWEST:,} are compared.")
-    return gathered.incoming(f"that of {file}")
+        gathered.remarks.append(
+            f"{file.name} has {count:,} rows: the last {NEWEST:,} are compared."
+        )
+    return gathered.incoming(f"that of {file.name}")
 
 
 def from_log(run_id: str, inputs: Any, labels: Labels | None) -> Incoming:

@@ -89,7 +89,7 @@ def assess(model, reference: pd.DataFrame, labelled: pd.DataFrame, trouble: str 
     enough = enough_of_each(y.iloc[parts[0]], labelled[TARGET])
     states: dict[str, list[str]] = {name: [] for name in names}
     for name in THRESHOLDS:
-        if name in live or not trouble:
+        if not trouble or math.isfinite(live.get(name, math.nan)):
             again = resampled if enough else None
             states[name].append(standing(name, live.get(name, math.nan), len(labelled), again))
     if trouble:

@@ -177,7 +177,7 @@ def quality_in_words(quality: Quality | None) -> str:
     """Return what the labels say, in a sentence."""
     if quality is None:
         return "No labels, so nothing is known of the quality: name a file with --labels."
-    counted = f"{quality.labels:,} labelled rows. "
+    counted = f"{quality.labels:,} labelled row{'s' * (quality.labels != 1)}. "
     if quality.decay:
         return counted + "The model has decayed."
     if quality.unknown:
