@@ -1,8 +1,8 @@
-"""What the server costs: start and memory, beside plain `mlflow server` on the same settings.
+"""What the server costs: start and memory, beside `mlflow server` with its settings and without.
 
     uv run python benchmarks/server.py [--rounds 5] [--project FOLDER]
 
-Makes a project with the real command in a temporary folder. The two take turns on fresh histories,
+Makes a project with the real command in a temporary folder. All take turns on fresh histories,
 so that the ratio is between neighbours in time. The start lasts until the first answer to a search;
 CPU seconds and memory (PSS, which counts a shared page once) are of all processes of the command.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from first_way import generate
+from first_way import ENVIRON, generate
 from history import settings
 
 SETTLE = 3  # seconds until memory is read
@@ -62,22 +62,29 @@ def main():
         scripts = project / ".venv/bin"
         ways = {
             "start-server": [scripts / "start-server"],
-            "mlflow server": [scripts / "mlflow", "--env-file", project / "mlflow.env", "server"],
+            "same settings": [scripts / "mlflow", "--env-file", project / "mlflow.env", "server"],
+            "defaults": [scripts / "mlflow", "server"],
         }
         found = {way: [] for way in ways}
         for number in range(-1, asked.rounds):  # the first round compiles, and does not count
             for way, words in ways.items():
                 folder = root / f"{way}-{number}"
                 folder.mkdir()
-                figures = measure(words, project, settings(folder))
+                env = settings(folder)
+                if way == "defaults":  # four workers and the job queue, in the folder that it is
+                    own = ("MLFLOW_PORT", "MLFLOW_TRACKING_URI")
+                    env = ENVIRON | {name: env[name] for name in own}
+                figures = measure(words, folder if way == "defaults" else project, env)
                 if number >= 0:
                     found[way].append(figures)
-    print(f"{asked.rounds} rounds on fresh histories, a worker each, medians (range)")
+    print(f"{asked.rounds} rounds on fresh histories, medians (range), ratio of start-server to it")
     for place, what in enumerate(("seconds", "CPU seconds", "MB (PSS)", "processes")):
         columns = {way: [one[place] for one in figures] for way, figures in found.items()}
-        told = (f"{way} {median(v):6.1f} ({min(v):.1f}-{max(v):.1f})" for way, v in columns.items())
-        ratio = median(a / b for a, b in zip(*columns.values(), strict=True))
-        print(f"{what:<12} {'   '.join(told)}   ratio {ratio:.2f}", flush=True)
+        mine = columns["start-server"]
+        for way, values in columns.items():
+            ratio = median(a / b for a, b in zip(mine, values, strict=True))
+            spread = f"{median(values):6.1f} ({min(values):.1f}-{max(values):.1f})"
+            print(f"{what:<12} {way:<14} {spread:<22} {ratio:.2f}", flush=True)
 
 
 if __name__ == "__main__":
