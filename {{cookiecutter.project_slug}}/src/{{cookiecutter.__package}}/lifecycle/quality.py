@@ -6,7 +6,6 @@ metric. What cannot be measured is neither stable nor decay.
 """
 
 import math
-import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..data import TARGET
 from ..model import PRIMARY, TASK, measure
 from .contract import THRESHOLDS
 from .drift import ALPHA
+from .gate import COMPARISONS, SIGNS
 from .remember import Remembering
 
 FEWEST = 50  # labelled rows that a metric is measured on
@@ -31,8 +31,6 @@ PERMUTATIONS, AS_BAD = 999, 20  # at most; the test stops at this many as bad as
 # It stops, too, where none of the first ones is as bad: the rate of wrong alarms is then 1.009 %.
 NONE_AS_BAD = 299
 UNDEFINED = 0.1  # share of permutations that may have no metric
-SIGNS: dict[str, Callable] = {">=": operator.ge, "<=": operator.le}
-DIRECTIONS = {"maximize": 1, "minimize": -1}
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,12 @@ class Quality:
 
 def check_words() -> None:
     """Raise `UserError` if a word of `PRIMARY` or `THRESHOLDS` is unknown."""
-    if PRIMARY[1] not in DIRECTIONS:
+    if PRIMARY[1] not in SIGNS:
         raise UserError(
             f"PRIMARY in model.py has the direction {PRIMARY[1]!r}: write 'maximize' or 'minimize'."
         )
     for name, (sign, _) in THRESHOLDS.items():
-        if sign not in SIGNS:
+        if sign not in COMPARISONS:
             raise UserError(f"THRESHOLDS in model.py has {sign!r} for {name}: write '>=' or '<='.")
 
 
@@ -143,7 +141,7 @@ def standing(name: str, value: float, count: int, again: Callable | None) -> str
     `again` returns the metrics of bootstrap resamples; None where there are too few labels.
     """
     sign, limit = THRESHOLDS[name]
-    meets = SIGNS[sign]
+    meets = COMPARISONS[sign]
     if not math.isfinite(value):
         return f"cannot tell: measure() returns no number for {name}"
     if meets(value, limit):
@@ -162,7 +160,7 @@ def loss(held_out, live, size: int, first: int, score: Callable) -> tuple[float,
     It is the probability of a loss at least this large if nothing changed, by a permutation test
     which stops early where there is no doubt (Besag and Clifford 1991: p = 20 / drawn).
     """
-    name, sign = PRIMARY[0], DIRECTIONS[PRIMARY[1]]
+    name, sign = PRIMARY[0], SIGNS[PRIMARY[1]]
     seen = sign * (held_out.get(name, math.nan) - live.get(name, math.nan))
     if not math.isfinite(seen):
         told = f"{held_out.get(name)} on held-out rows, {live.get(name)} on labelled rows"

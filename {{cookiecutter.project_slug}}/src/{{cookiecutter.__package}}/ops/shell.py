@@ -62,7 +62,6 @@ def own_temporary_folder() -> Iterator[None]:
 
 def hush() -> None:
     """Silence the messages of MLflow that appear on every run and need no action."""
-    logging.getLogger("mlflow.models.evaluation").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
     models = logging.getLogger("mlflow.models.model")  # `train` proves more, and by our own reader
     models.addFilter(lambda record: "serving input example" not in record.getMessage())
