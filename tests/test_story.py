@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+import tarfile
 
 import pytest
 from conftest import HANG_SECONDS, wait_until
@@ -80,10 +81,11 @@ def test_a_model_s_life(life, patients, page, picture, tmp_path):
         assert "nothing to learn" in life.done(f"monitor --labels {labels} --retrain")
 
         # A new device measures everything larger: drift, decay, a new champion, served at once.
-        version, wrong = clinic.ask(300, scale=1.6)
+        version, wrong = clinic.ask(900, scale=1.6)
         assert version == first and wrong < 0.7
         told = life.done(f"monitor --labels {labels} --retrain")
-        assert f"Verdict  on 550 rows of version {first}: drift and decay" in told
+        assert f"Verdict  on 1000 rows of version {first}: drift and decay" in told
+        assert holds_on_both_parts(told)
         second = re.search(r"Version (\d+) is the champion \(before: 1\)", told)[1]
         report = re.search(r"Report   (\S+)", told)[1]
         wait_until(lambda: serving.ask("/ping")[1]["x-model-version"] == second)
@@ -91,11 +93,27 @@ def test_a_model_s_life(life, patients, page, picture, tmp_path):
         assert version == second and right > 0.9
         told = life.done(f"monitor --labels {labels}")
         assert f"Verdict  on 250 rows of version {second}: stable" in told
+        assert "Compared with the held-out labelled rows" in told
 
-        # A bad one is refused; the new one is given back all the same.
+        # What was learned is not forgotten, and is in every backup.
+        told = life.done("train -p n_estimators=20")
+        assert "Labelled 675 to train with and 225 held out, of 1 report\n" in told
+        told = life.refused("promote")  # the same model again
+        assert "is no better on the labelled rows" in told and holds_on_both_parts(told)
+        life.done(f"backup {tmp_path / 'kept.tgz'}")
+        report_id = re.search("runs/([0-9a-f]{32})", report)[1]
+        with tarfile.open(tmp_path / "kept.tgz") as kept:
+            names = [name for name in kept.getnames() if report_id in name]
+        assert {"training.parquet", "held_out.parquet"} <= {
+            name.rpartition("/")[2] for name in names
+        }
+
+        # A bad one is refused; the old one is given back all the same.
         bad = life.train("n_estimators=1", "max_depth=1")
-        assert "Fewer than half of the rows that the champion" in life.refused("promote")
-        assert "The challenger is refused" in life.refused("promote --unopposed")
+        assert "The challenger is refused" in life.refused("promote")
+        life.python(f"client.delete_run({report_id!r})")
+        assert "a report with labelled rows deleted" in life.refused("promote")
+        life.python(f"client.restore_run({report_id!r})")
         assert f"Version {first} is the champion again" in life.done("rollback")
         wait_until(lambda: serving.ask("/ping")[1]["x-model-version"] == first)
     finally:
@@ -104,6 +122,12 @@ def test_a_model_s_life(life, patients, page, picture, tmp_path):
     life.is_well()
     read_back(life, first, second, bad)
     see(page, life, first, second, report, picture)
+
+
+def holds_on_both_parts(told):
+    """Return whether the gate printed two parts, and both thresholds hold on each."""
+    parts = re.split("Part     (?:load|labelled): ", told)[1:]
+    return len(parts) == 2 and all("misses" not in part and ">= 0.85" in part for part in parts)
 
 
 def read_back(life, first, second, bad):
@@ -131,6 +155,7 @@ print(json.dumps({{
 }}))"""))  # fmt: skip
     assert trail["verdicts"] == [
         "promoted", "stable", "stable", "drift and decay", "promoted", "stable", "refused",
+        "refused",
     ]  # fmt: skip
     assert not trail["unfinished"]
     assert trail["aliases"] == {"champion": first, "challenger": bad}
@@ -242,8 +267,8 @@ def test_before_there_is_something_to_compare_it_says_what_is_missing(life, pati
     assert "has served nothing yet: ask `serve`, or name a file." in life.refused("monitor")
 
 
-def test_retraining_on_rows_that_it_is_judged_by_gets_no_verdict(life, patients, tmp_path):
-    """A split that leaks is found by the gate also where `monitor` asks it."""
+def test_rows_that_split_refuses_are_not_kept(life, patients, tmp_path):
+    """A split that leaks is found before anything is stored."""
     file = tmp_path / "now.csv"
     rows = [[value * (1.6 if name != TARGET else 1) for name, value in one.items()]
             for one in patients]  # fmt: skip
@@ -252,7 +277,7 @@ def test_retraining_on_rows_that_it_is_judged_by_gets_no_verdict(life, patients,
     data = life.project.path / "src" / "my_ml_project" / "data.py"
     with changed(data, "return train, test", "return frame, test"):
         told = life.refused(f"monitor {file} --retrain")
-    assert "drift" in told and "both into the training and the held-out rows" in told
+    assert "both into the training and the held-out rows" in told and "not kept" in told
 
     told = life.done(f"monitor {file} --retrain")
     assert "is the champion" in told

@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from {{ cookiecutter.__package }} import data, model
 from {{ cookiecutter.__package }}.config import UserError
-from {{ cookiecutter.__package }}.lifecycle import contract
+from {{ cookiecutter.__package }}.lifecycle import contract, parts
 
 
 def halves(frame):
@@ -35,6 +35,11 @@ def task(monkeypatch):
 def table(**columns):
     """Return eight rows with a target and the given columns."""
     return pd.DataFrame({"days": range(8), "late": [0, 1, 1, 0, 0, 0, 1, 1], **columns})
+
+
+def rows_of(frame):
+    """Return the rows of a run without labelled ones."""
+    return parts.rows_of(frame, [])
 
 
 def refusal(call, *given):
@@ -153,35 +158,36 @@ def test_metrics_that_decide_have_to_be_returned(monkeypatch):
     ],
 )
 def test_a_table_that_no_later_command_can_use_is_refused(frame, part):
-    told = refusal(contract.rows_of, frame)
+    told = refusal(rows_of, frame)
     assert told.startswith("data.py: ") and part in told
 
 
 def test_a_target_of_a_regressor_is_numbers(monkeypatch):
     monkeypatch.setattr(model, "TASK", "regressor")
-    contract.rows_of(table())
-    told = refusal(contract.rows_of, table().assign(late=["a", "b"] * 4))
+    X, y = rows_of(table()).part("held_out")
+    assert y.dtype == "float64" and X["days"].dtype == "int64"  # a later target may be 0.5
+    told = refusal(rows_of, table().assign(late=["a", "b"] * 4))
     assert "regressor" in told
 
 
 def test_rows_on_both_sides_are_refused(monkeypatch):
     monkeypatch.setattr(data, "split", lambda frame: (frame, frame.iloc[:2]))
-    assert "both" in refusal(contract.rows_of, table())
+    assert "both" in refusal(rows_of, table())
     monkeypatch.setattr(data, "split", halves)
     twice = pd.concat([table(), table()]).sort_values("days", ignore_index=True)
-    rows = contract.rows_of(twice)  # each copy on its side
+    rows = rows_of(twice)  # each copy on its side
     assert rows.hashes["training"].tolist() == rows.hashes["held_out"].tolist()
 
 
 @pytest.mark.parametrize("parts", [None, (table(),), (table(), table().head(0)), (table(), 3)])
 def test_split_has_to_return_two_tables(monkeypatch, parts):
     monkeypatch.setattr(data, "split", lambda frame: parts)
-    assert "two DataFrames" in refusal(contract.rows_of, table())
+    assert "two DataFrames" in refusal(rows_of, table())
 
 
 def test_split_has_to_keep_the_columns(monkeypatch):
     monkeypatch.setattr(data, "split", lambda frame: [part[["late"]] for part in halves(frame)])
-    assert "keep the columns" in refusal(contract.rows_of, table())
+    assert "keep the columns" in refusal(rows_of, table())
 
 
 GAP = [None] + [1] * 7
@@ -217,7 +223,7 @@ DATES = [datetime.date(2026, 1, day) for day in range(1, 9)]
     ],
 )
 def test_types_that_people_have_become_those_of_every_command(values, kind, dtype):
-    rows = contract.rows_of(table(x=values))
+    rows = rows_of(table(x=values))
     assert {spec.name: spec.type.name for spec in rows.inputs.inputs} == {"days": "long", "x": kind}
     for part in (rows.training, rows.held_out):
         X, y = rows.read(part)
@@ -228,7 +234,7 @@ def test_types_that_people_have_become_those_of_every_command(values, kind, dtyp
 
 def test_the_types_come_from_all_rows():
     """A text that only training rows have, and a gap that only held-out rows have."""
-    rows = contract.rows_of(
+    rows = rows_of(
         table(text=["a", None, "b", None] * 2, number=[1, 2, 3, None] * 2, days=range(8))
     )
     found = {spec.name: (spec.type.name, spec.required) for spec in rows.inputs.inputs}
@@ -237,18 +243,18 @@ def test_the_types_come_from_all_rows():
 
 @pytest.mark.parametrize("name", ["a$b$", "{x}", "two\nlines", "🌍", "x" * 300, "id", " ", "a#b"])
 def test_odd_names_are_accepted(name):
-    assert contract.rows_of(table(**{name: 1.5})).columns() == ["days", name]
+    assert rows_of(table(**{name: 1.5})).columns() == ["days", name]
 
 
 def test_a_category_is_one_when_the_model_is_fitted_and_text_when_it_is_asked():
-    rows = contract.rows_of(table(site=pd.Categorical(["a", "b"] * 4)))
+    rows = rows_of(table(site=pd.Categorical(["a", "b"] * 4)))
     X, _ = rows.read(rows.training)
     assert X["site"].dtype == object
     assert rows.with_categories(X)["site"].dtype == "category"
 
 
 def test_a_digest_tells_one_set_of_rows_from_another():
-    one, again, other = (contract.rows_of(table(x=x)) for x in ([1] * 8, [1.0] * 8, [2] * 8))
+    one, again, other = (rows_of(table(x=x)) for x in ([1] * 8, [1.0] * 8, [2] * 8))
     assert one.digests() == again.digests() and one.counts() == {"training": 4, "held_out": 4}
     assert one.digests()["training"] != other.digests()["training"]
     assert one.digests()["training"] != one.digests()["held_out"]

@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from {{ cookiecutter.__package }} import data, model
-from {{ cookiecutter.__package }}.lifecycle import contract
+from {{ cookiecutter.__package }}.lifecycle import contract, parts
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def rows():
 def test_names_and_rows_keep_the_contract():
     contract.check_names()
     contract.check_parameters(model.PARAMS)
-    contract.rows_of(data.load())
+    parts.rows_of(data.load(), [])
 
 
 def test_the_held_out_rows_are_others_and_always_the_same(rows):

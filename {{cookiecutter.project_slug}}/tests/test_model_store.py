@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from {{ cookiecutter.__package }} import data, model
 from {{ cookiecutter.__package }}.config import UserError
-from {{ cookiecutter.__package }}.lifecycle import contract, model_store
+from {{ cookiecutter.__package }}.lifecycle import model_store, parts
 
 ROWS = pd.DataFrame(
     {
@@ -44,8 +44,8 @@ def stored(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "split", lambda frame: (frame.iloc[::2], frame.iloc[1::2]))
 
     def store(function, frame=ROWS):
-        rows = contract.rows_of(frame)
-        X, y = rows.read(rows.training)
+        rows = parts.rows_of(frame, [])
+        X, y = rows.part("training")
         fitted = make_pipeline(FunctionTransformer(numbers), LogisticRegression()).fit(X, y)
         answers = infer_signature(fitted.predict(X)).inputs
         fitted.steps[0] = ("columns", FunctionTransformer(function))

@@ -14,13 +14,15 @@ from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import from_pandas
 from sklearn.linear_model import LinearRegression
 
-from {{ cookiecutter.__package }} import config
+from {{ cookiecutter.__package }} import config, data, model
 from {{ cookiecutter.__package }}.lifecycle import (
+    batches,
     candidate,
     gate,
     promote,
     record,
     registry,
+    verdict,
 )
 from {{ cookiecutter.__package }}.lifecycle.rows import row_hashes
 
@@ -57,6 +59,7 @@ class Registry:
     def __init__(self, folder):
         self.client, self.folder = mlflow.MlflowClient(), folder
         self.records, self.hashes, self.saved, self.frame = {}, {}, {}, FRAME
+        self.batches = []
 
     def train(self, bias=0.0, frame=FRAME, rows=None, alias="challenger", number=None, **changes):
         """Make a version that is wrong by `bias`, as `train` makes one; return its number."""
@@ -132,7 +135,11 @@ def models(store, monkeypatch, tmp_path):
         "load": lambda: found.frame, "split": split, "measure": measure, "plots": lambda *_: {},
     }  # fmt: skip
     monkeypatch.setattr(gate, "RESAMPLES", 20)  # for speed
-    for module in (promote, candidate):
+    monkeypatch.setattr(promote.contract, "check_names", list)
+    monkeypatch.setattr(batches, "stored", lambda: found.batches)
+    monkeypatch.setattr(data, "TARGET", "y")
+    monkeypatch.setattr(model, "TASK", "regressor")
+    for module in (verdict, candidate):
         for name in own.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, own[name])
     yield found
@@ -179,7 +186,7 @@ def test_a_better_one_is_promoted_and_an_equal_one_is_not(models, monkeypatch, c
     again = models.version(models.train(3.0)).run_id
     models.client.set_tag(again, "reproduces", "x")  # not a try
     second = models.train(0.0)
-    monkeypatch.setattr(promote, "plots", lambda model, X, y: {"error": Figure()})
+    monkeypatch.setattr(verdict, "plots", lambda model, X, y: {"error": Figure()})
     promote.promote()
     assert models.champion() == second
     run = models.gates()[0]
@@ -195,19 +202,21 @@ def test_a_better_one_is_promoted_and_an_equal_one_is_not(models, monkeypatch, c
     folders = {one.path for one in models.client.list_artifacts(run.info.run_id, "plots")}
     assert folders == {"plots/challenger", "plots/champion"}
     third = models.train(-0.1)
-    monkeypatch.setattr(promote, "MARGIN", 100)
+    monkeypatch.setattr(verdict, "MARGIN", 100)
     assert "mse is not better by more than 100." in refused(number=int(third))
 
 
 def test_the_sentence_names_the_threshold_that_is_missed(models, monkeypatch):
-    for module in (promote, candidate):
+    for module in (verdict, candidate):
         monkeypatch.setattr(module, "THRESHOLDS", {"mae": ("<=", 1.0)})
     models.train(3.0)
     assert refused() == "The challenger is refused: mae misses its threshold."
     monkeypatch.setattr(candidate, "THRESHOLDS", {"rmse": ("<=", 1.0)})
     assert "has no rmse on these rows: measure() does not return it." in refused()
-    monkeypatch.setattr(promote, "THRESHOLDS", {"mae": ("<", 1.0)})
-    assert "write '>=' or '<=' and a number" in refused()
+    monkeypatch.undo()
+    monkeypatch.setattr(promote.ownership, "connect", lambda: "http://here")
+    monkeypatch.setattr(promote.contract, "THRESHOLDS", {"mae": ("<", 1.0)})
+    assert 'write the sign as ">=" or "<="' in refused()
 
 
 def test_a_column_that_was_added_does_not_count(models):
@@ -234,7 +243,7 @@ def test_rows_that_changed_cannot_be_told_from_new_ones(models, capsys):
     second = models.train(0.0, models.frame)
     told = refused()
     assert f"that the champion, version {first}, was trained and tested on" in told
-    assert "Either rows were replaced or values in them have changed" in told
+    assert "Either rows were replaced " in told and "or values in them have changed" in told
     promote.promote(unopposed=True)
     assert "Unopposed: Fewer than half" in capsys.readouterr().out
     assert models.champion() == second
@@ -245,7 +254,7 @@ def test_rows_that_changed_cannot_be_told_from_new_ones(models, capsys):
 
 def test_rows_that_one_was_trained_on_do_not_count(models, capsys):
     first = models.train(1.0, rows=(FRAME.iloc[:170], FRAME.iloc[170:]))
-    assert "20 of the 50 held-out rows were among the training rows of the chall" in refused()
+    assert "20 of the 50 held-out rows (load) were among the training rows" in refused()
     models.point(first)
     models.train(0.0)
     promote.promote()
@@ -254,7 +263,7 @@ def test_rows_that_one_was_trained_on_do_not_count(models, capsys):
     models.point(models.train(1.0, rows=(FRAME.iloc[:181], FRAME.iloc[181:])))
     models.train(0.0, params={})
     told = refused()
-    assert "was trained on 31 of the 50 held-out rows, which leaves too few rows" in told
+    assert "was trained on 31 of the 50 held-out rows (load), which leaves too few rows" in told
     models.point(models.train(1.0, rows=(FRAME.iloc[:180], FRAME.iloc[180:])))
     models.train(0.0, params={"other": 1})
     promote.promote()  # 20 are enough
@@ -284,7 +293,7 @@ def test_a_champion_of_another_target_or_metric_is_not_compared(models, monkeypa
 
 def test_plots_that_fail_decide_nothing(models, monkeypatch, capsys):
     number = models.train()
-    monkeypatch.setattr(promote, "plots", lambda model, X, y: {}[0])
+    monkeypatch.setattr(verdict, "plots", lambda model, X, y: {}[0])
     promote.promote()
     assert models.champion() == number
     assert "No plots of the challenger, version 1: KeyError: 0" in capsys.readouterr().out
@@ -314,8 +323,8 @@ def test_plots_of_the_same_rows_and_code_are_copied(models, monkeypatch):
         drawings.append(len(X))
         return {"drawn": Figure()}
 
-    monkeypatch.setattr(promote, "plots", plots)
-    monkeypatch.setattr(promote, "code_hash", lambda: "c")
+    monkeypatch.setattr(verdict, "plots", plots)
+    monkeypatch.setattr(verdict, "code_hash", lambda: "c")
 
     def names():
         run_id = models.gates()[0].info.run_id
@@ -337,6 +346,76 @@ def test_plots_of_the_same_rows_and_code_are_copied(models, monkeypatch):
     models.client.log_text(models.version(fourth).run_id, "", "plots/other.png")
     refused()
     assert "plots/challenger/drawn.png" in names() and set(drawings) == {50}
+
+
+# Two held-out parts
+
+
+def shifted(count, seed=1):
+    """Return labelled rows of another population, where `y` is 3 smaller."""
+    rows = np.random.default_rng(seed).normal(size=(count, 2))
+    return pd.DataFrame(rows, columns=["a", "b"]).assign(y=rows.sum(axis=1) - 3)
+
+
+def batch(training, held_out):
+    return batches.Batch("report", {"training": training, "held_out": held_out})
+
+
+def test_the_labelled_part_decides_and_the_other_must_not_be_worse(models, capsys):
+    first = models.train(0.0)
+    promote.promote()
+    models.batches = [batch(shifted(150), shifted(60, seed=2))]
+    second = models.train(-0.5)  # worse on `load`, better on the labelled rows
+    assert refused().endswith(": mse is worse on the load rows.")
+    told = capsys.readouterr().out
+    assert "Part     load: 50 held-out rows\n" in told
+    assert "Part     labelled: 60 held-out rows, which decide" in told
+    metrics = models.gates()[0].data.metrics
+    assert metrics["gain"] < 0 < metrics["labelled/gain"]
+    assert (metrics["rows"], metrics["labelled/rows"]) == (50, 60)
+    assert metrics["labelled/champion/mse"] == pytest.approx(9, rel=0.1)
+    models.train(0.1)
+    assert "mse is no better on the labelled rows" in refused()
+    third = models.train(-0.05)  # not surely worse on `load`
+    promote.promote()
+    assert models.champion() == third and first and second
+
+
+def test_thresholds_hold_on_each_part_of_fifty_rows(models, monkeypatch):
+    for module in (verdict, candidate):
+        monkeypatch.setattr(module, "THRESHOLDS", {"mae": ("<=", 2.0)})
+    models.batches = [batch(shifted(150), shifted(50, seed=2))]
+    models.train(0.0)
+    told = "The challenger is refused: mae misses its threshold on the labelled rows."
+    assert refused() == told
+    models.train(-3.0)
+    assert refused() == told.replace("labelled", "load")
+    models.batches = [batch(shifted(150), shifted(49, seed=2))]
+    models.train(0.0, params={})
+    promote.promote()
+    assert models.gates()[0].data.metrics["labelled/challenger/mae"] > 2
+
+
+def test_too_few_labelled_rows_decide_nothing(models, capsys):
+    models.batches = [batch(shifted(150), shifted(19, seed=2))]
+    number = models.train(0.0)
+    promote.promote()
+    assert models.champion() == number
+    assert "19 held-out rows: too few to judge on (20 are needed)" in capsys.readouterr().out
+
+
+def test_labelled_rows_that_one_was_trained_on_do_not_count(models):
+    training, held_out = shifted(150), shifted(60, seed=2)
+    both = (pd.concat([FRAME[:150], training, held_out[:30]]), FRAME[150:])
+    models.batches = [batch(training, held_out)]
+    models.train(0.0, rows=both)
+    told = refused()
+    assert "30 of the 60 held-out rows (labelled) were among the training rows" in told
+    models.batches = []  # the report was deleted
+    assert "a report with labelled rows deleted" not in told
+    models.train(1.0, rows=(pd.concat([FRAME[:150], shifted(300)]), FRAME[150:]), alias="champion")
+    models.train(0.0, params={})
+    assert "a report with labelled rows deleted" in refused()
 
 
 # What was rolled back
@@ -427,7 +506,7 @@ def test_another_champion_in_the_meantime_is_not_replaced(models, monkeypatch):
         models.point(second)
         return {}
 
-    monkeypatch.setattr(promote, "plots", meanwhile)
+    monkeypatch.setattr(verdict, "plots", meanwhile)
     with pytest.raises(config.UserError, match="Another version became the champion meanwhile"):
         promote.promote(number=int(third))
     assert models.champion() == second and first

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from {{ cookiecutter.__package }} import config
 from {{ cookiecutter.__package }}.lifecycle import quality
 from {{ cookiecutter.__package }}.lifecycle.quality import TARGET, assess
 
@@ -160,14 +159,3 @@ def test_what_cannot_be_measured_is_told_with_its_reason(rng, contract):
     assert "no number for recall" in told and "accuracy" in told
     contract(measure=lambda model, X, y: {"accuracy": float("nan")}, THRESHOLDS={})
     assert "cannot tell" in assess(Model(), old, rows(rng, 100, 0.1)).unknown
-
-
-def test_unknown_words_are_refused_and_never_mean_their_opposite(contract):
-    contract(PRIMARY=("accuracy", "max"))
-    with pytest.raises(config.UserError, match="'max': write 'maximize' or 'minimize'"):
-        quality.check_words()
-    contract(PRIMARY=("accuracy", "minimize"), THRESHOLDS={"accuracy": ("=>", 0.5)})
-    with pytest.raises(config.UserError, match="'=>' for accuracy: write '>=' or '<='"):
-        quality.check_words()
-    contract(THRESHOLDS={"accuracy": ("<=", 0.5)})
-    quality.check_words()

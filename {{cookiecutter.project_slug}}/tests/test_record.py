@@ -1,5 +1,6 @@
 """What a training run records, and what other commands read of it."""
 
+import dataclasses
 import json
 import math
 
@@ -58,12 +59,13 @@ def written(tmp_path, monkeypatch):
     """Return a record whose files are in a folder, as if they were the artifacts of a run."""
     made = record.Record(
         "r1", PARAMS, 7, {"f1": 0.5, "odd": math.nan}, "late", ["days", "a b"], "c0de",
-        {"training": "aa", "held_out": "bb"}, {"training": 3, "held_out": 2}, [],
+        {"training": "aa", "held_out": "bb"}, {"training": 3, "held_out": 2}, ["r0"],
+        {"training": 3, "held_out": 250},
     )  # fmt: skip
     hashes = {"training": np.array([1, 2**64 - 1, 3], "uint64"), "held_out": np.array([4, 5])}
-    rows = pd.DataFrame({"days": range(6000), "late": 1})
+    rows = pd.DataFrame({"days": range(6250), "late": 1})
     record.write(tmp_path, made, hashes, rows)
-    monkeypatch.setattr(record, "check_run", lambda run_id: None)
+    monkeypatch.setattr(record, "check_run", lambda run_id, step: None)
     monkeypatch.setattr(
         record.mlflow.artifacts,
         "download_artifacts",
@@ -82,8 +84,16 @@ def test_hashes_and_reference_are_read(written):
     hashes = record.row_hashes_of("r1")
     assert hashes["training"].tolist() == [1, 2**64 - 1, 3]
     assert hashes["training"].dtype == "uint64"
-    kept = record.reference("r1")
-    assert len(kept) == 5000 and list(kept) == ["days", "late"] and kept["days"].is_unique
+
+
+@pytest.mark.parametrize(("labelled", "kept"), [(0, 5000), (199, 5199), (200, 200), (5200, 5000)])
+def test_labelled_rows_are_the_reference_where_there_are_enough(written, tmp_path, labelled, kept):
+    made = dataclasses.replace(written, labelled={"held_out": labelled})
+    rows = pd.DataFrame({"days": range(5000 + labelled), "late": 1})
+    record.write(tmp_path, made, {}, rows)
+    found = record.reference(made)
+    assert len(found) == kept and list(found) == ["days", "late"] and found["days"].is_unique
+    assert (found["days"] < 5000).any() == (labelled < 200)
 
 
 def test_a_file_that_is_gone_gets_a_sentence(written, tmp_path, monkeypatch):

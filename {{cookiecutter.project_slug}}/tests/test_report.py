@@ -117,8 +117,8 @@ def test_reports_are_found_by_the_training_run_wherever_they_are(tracking_server
 def test_retraining_takes_the_parameters_and_the_seed_of_the_champion(monkeypatch):
     asked = []
 
-    def train(params, seed, frame):
-        asked.append((params, seed, len(frame)))
+    def train(params, seed):
+        asked.append((params, seed))
         return "new"
 
     params = {"depth": float("inf"), "names": ("a", "b"), "none": None}
@@ -126,10 +126,10 @@ def test_retraining_takes_the_parameters_and_the_seed_of_the_champion(monkeypatc
     client = Named(set_tag=lambda *words: tags.append(words))
     monkeypatch.setattr(monitor.record, "read", lambda run_id: Named(params=params, seed=7))
     monkeypatch.setattr(monitor, "train", train)
-    monkeypatch.setattr(monitor, "promote", lambda rows: asked.append(len(rows)))
+    monkeypatch.setattr(monitor, "promote", lambda: asked.append("gate"))
     monkeypatch.setattr(mlflow, "MlflowClient", lambda: client)
-    monitor.learn(Named(run_id="champion"), pd.DataFrame({"a": [1, 2, 3]}), "report")
-    assert asked == [(params, 7, 3), 3]
+    monitor.learn(Named(run_id="champion"), "report")
+    assert asked == [(params, 7), "gate"]
     assert tags == [("new", "retrained_after", "report")]
 
 
@@ -149,13 +149,14 @@ def test_exit_codes_are_those_of_a_nightly_job(monkeypatch, verdict, retrain, co
     found = Named(verdict=verdict)
     monkeypatch.setattr(monitor.ownership, "connect", lambda: "http://here")
     monkeypatch.setattr(monitor, "version_of", lambda alias: Named(version="1"))
-    monkeypatch.setattr(monitor, "check_words", list)
+    monkeypatch.setattr(monitor.contract, "check_names", list)
     monkeypatch.setattr(monitor, "watch", lambda *words: Named(live=[1]))
-    monkeypatch.setattr(monitor, "lessons_of", lambda watched: "rows")
+    monkeypatch.setattr(monitor, "batch_of", lambda watched: "batch")
     monkeypatch.setattr(monitor, "examine", lambda watched: found)
     monkeypatch.setattr(monitor, "tell", lambda found: None)
     info = Named(run_id="r", experiment_id="1")
-    monkeypatch.setattr(monitor.report, "log", lambda found: info)
+    kept = []
+    monkeypatch.setattr(monitor.report, "log", lambda found, batch: kept.append(batch) or info)
     monkeypatch.setattr(monitor, "learn", lambda *words: learned.append(words))
     assert monitor.monitor(retrain=retrain) == code
-    assert bool(learned) == learns
+    assert bool(learned) == learns and kept == ["batch" if learns else None]

@@ -90,7 +90,7 @@ def test_a_run_ends_in_a_version_that_loads_and_predicts():
     assert inputs == then.digest and then.rows == {"training": 100, "held_out": 100}
     assert then.params == model.PARAMS and then.seed == 3
     assert {part: len(found) for part, found in record.row_hashes_of(run_id).items()} == then.rows
-    assert list(record.reference(run_id)) == list(load())
+    assert list(record.reference(then)) == list(load())
 
     signature = mlflow.models.get_model_info(CHALLENGER).signature
     found = {spec.name: (spec.type.name, spec.required) for spec in signature.inputs.inputs}
@@ -158,7 +158,7 @@ def test_a_run_that_is_no_training_gets_a_sentence():
     run_id = train.train(register=False)
     with mlflow.start_run(experiment_id=mlflow.get_run(run_id).info.experiment_id) as other:
         mlflow.log_param("seed", 0)
-    for wrong, what in (("0" * 32, "There is no run"), (other.info.run_id, "has no record")):
+    for wrong, what in (("0" * 32, "There is no run"), (other.info.run_id, "not made by")):
         with pytest.raises(UserError, match=what):
             reproduce.reproduce(wrong)
     count = len(runs())

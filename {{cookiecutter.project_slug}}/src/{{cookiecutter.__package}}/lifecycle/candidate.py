@@ -11,14 +11,16 @@ import pandas as pd
 from ..config import MODEL, UserError
 from ..data import TARGET, load, split
 from ..model import PRIMARY, measure
-from . import gate, record, registry
+from . import batches, gate, record, registry
 from .contract import THRESHOLDS
+from .parts import columns_of
 from .remember import Remembering
 from .rows import fitting, row_hashes
 
-FEWEST = 20  # held-out rows that the champion was not trained on, or there is too little to compare
+FEWEST = 20  # held-out rows of a part that no model was trained on, or nothing can be compared
 LEFT = 0.5  # share of a version's recorded rows that today's data must still have
 SOURCE = "load() in data.py"
+LOAD, LABELLED = "load", "labelled"  # the two held-out parts
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate on the `rows` of `load` that it is judged on, and its metrics there.
+    """A candidate on the held-out `rows` of a part, and its metrics there.
 
     `X` and `y` are the same rows as its model takes them.
     """
@@ -90,26 +92,36 @@ def candidate_of(alias: str, version) -> Candidate:
 class Today:
     """Today's rows, and their hashes, which are computed once for each set of columns.
 
-    `frame` has the rows to judge on, beside those of `load`; without it `load` has them.
+    `parts` are the held-out rows, those of `load` first; `frames` have all rows.
     """
 
-    def __init__(self, frame: pd.DataFrame | None = None) -> None:
-        self.frames = [load()] if frame is None else [load(), frame]
-        if any(TARGET not in one for one in self.frames):
+    def __init__(self) -> None:
+        frame = load()
+        if TARGET not in frame:
             raise UserError(f"{SOURCE} returns no column {TARGET}, which is TARGET there.")
-        self.held_out = split(self.frames[-1])[1]
-        self._hashes: dict[tuple[str, ...], tuple[list[np.ndarray], np.ndarray]] = {}
+        training, held_out = split(frame)
+        self.frames, self.parts = [frame], {LOAD: held_out}
+        if kept := batches.stored():
+            own = {"training": training, "held_out": held_out}
+            sides = batches.labelled(kept, *columns_of(frame), own).sides
+            self.frames += sides.values()
+            if (count := len(sides["held_out"])) >= FEWEST:
+                self.parts[LABELLED] = sides["held_out"]
+            else:
+                print(f"Labelled {count} held-out rows: too few to judge on ({FEWEST} are needed)")
+        self._hashes: dict[tuple[str, ...], tuple[np.ndarray, dict[str, np.ndarray]]] = {}
 
-    def hashes(self, columns: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the hashes of the rows of each frame, and of the held-out rows."""
+    def hashes(self, columns: tuple[str, ...]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the hashes of all rows, and of the held-out rows by part."""
         if columns not in self._hashes:
-            whole = [row_hashes(frame, columns) for frame in self.frames]
-            self._hashes[columns] = whole, row_hashes(self.held_out, columns)
+            whole = np.concatenate([row_hashes(frame, columns) for frame in self.frames])
+            parts = {name: row_hashes(rows, columns) for name, rows in self.parts.items()}
+            self._hashes[columns] = whole, parts
         return self._hashes[columns]
 
 
-def unseen_rows(candidate: Candidate, today: Today) -> pd.DataFrame:
-    """Return the held-out rows that a version was not trained on.
+def unseen_rows(candidate: Candidate, today: Today) -> dict[str, pd.DataFrame]:
+    """Return the held-out rows of each part that a version was not trained on.
 
     The rows are compared over the columns of the version's own run: one that was added later does
     not count. Raises `UserError` if the challenger was trained on any held-out row, the champion on
@@ -121,35 +133,44 @@ def unseen_rows(candidate: Candidate, today: Today) -> pd.DataFrame:
             f"The {candidate}, predicts {known.target}, but TARGET in data.py is {TARGET}: they "
             "are not comparable."
         )
-    if missing := [str(name) for name in columns if any(name not in one for one in today.frames)]:
+    if missing := [str(name) for name in columns if name not in today.frames[0]]:
         raise UserError(
             f"The {candidate}, needs columns that your data lacks, so it is not comparable: "
             f"{', '.join(missing[:5])}{', ...' if missing[5:] else '.'}"
         )
-    recorded = candidate.hashes
-    whole, held_out = today.hashes(tuple(columns))
-    if gate.share_left(np.concatenate([*recorded.values()]), np.concatenate(whole)) < LEFT:
+    whole, parts = today.hashes(tuple(columns))
+    if gate.share_left(np.concatenate([*candidate.hashes.values()]), whole) < LEFT:
         raise UserError(
             f"Fewer than half of the rows that the {candidate}, was trained and tested on are in "
-            "your data today. Either rows were replaced or values in them have changed, so nobody "
-            "can tell new rows from those that it was trained on."
+            "your data today. Either rows were replaced (or a report with labelled rows deleted) "
+            "or values in them have changed, so nobody can tell new rows from those that it was "
+            "trained on."
             f"{' Train a new challenger.' if candidate.alias == 'challenger' else ''}"
         )
-    fresh = gate.unseen(whole[-1], held_out, recorded["training"])
+    found = {}
+    for part, held_out in parts.items():
+        fresh = gate.unseen(whole, held_out, candidate.hashes["training"])
+        check_unseen(candidate, part, fresh)
+        found[part] = today.parts[part][fresh]
+    return found
+
+
+def check_unseen(candidate: Candidate, part: str, fresh: np.ndarray) -> None:
+    """Raise `UserError` if too few held-out rows of a part are `fresh` to a version."""
     left, leaked = int(fresh.sum()), int((~fresh).sum())
     if leaked and candidate.alias == "challenger":
         raise UserError(
-            f"{leaked} of the {len(fresh)} held-out rows were among the training rows of the "
-            f"{candidate}: no verdict. Does split() keep them apart?"
+            f"{leaked} of the {len(fresh)} held-out rows ({part}) were among the training rows of "
+            f"the {candidate}: no verdict. Does split() keep them apart?"
         )
     if leaked and left < FEWEST:
         raise UserError(
-            f"The {candidate}, was trained on {leaked} of the {len(fresh)} held-out rows, which "
-            f"leaves too few rows to compare ({left}; at least {FEWEST} are needed): get new rows."
+            f"The {candidate}, was trained on {leaked} of the {len(fresh)} held-out rows ({part}), "
+            f"which leaves too few rows to compare ({left}; at least {FEWEST} are needed): get new "
+            "rows."
         )
     if leaked:
         print(f"Judging  on {left} of {len(fresh)} held-out rows: the champion saw the others")
-    return today.held_out[fresh]
 
 
 def score(candidate: Candidate, rows: pd.DataFrame) -> Scored:

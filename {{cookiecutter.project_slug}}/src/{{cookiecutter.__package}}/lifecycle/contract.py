@@ -4,23 +4,20 @@ What is accepted here is accepted by every later command. The optional names of 
 their defaults here.
 """
 
-import hashlib
 import inspect
 import math
 import numbers
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from .. import data, model
 from ..config import UserError
+from . import gate
 from .record import encoded
-from .rows import Inputs, added, fitting, row_hashes
-from .schema import schema_of
-from .values import described
+from .rows import Inputs, added, row_hashes
 
 
 def no_plots(model, X: pd.DataFrame, y: pd.Series) -> dict:
@@ -33,49 +30,7 @@ MARGIN: float = getattr(model, "MARGIN", 0)  # in units of the primary metric
 TRUSTED_TYPES: list[str] = getattr(model, "TRUSTED_TYPES", [])
 plots: Callable = getattr(model, "plots", no_plots)
 
-SIGNS, DIRECTIONS, TASKS = (">=", "<="), ("maximize", "minimize"), ("classifier", "regressor")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a run: as `load` returned them, and their columns as every command reads them."""
-
-    training: pd.DataFrame
-    held_out: pd.DataFrame
-    inputs: Inputs
-    target: Inputs
-    hashes: dict[str, np.ndarray]
-
-    def columns(self) -> list[str]:
-        """Return the names of the features, in the order of `load`."""
-        return self.inputs.input_names()
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of rows of each part."""
-        return {part: len(hashes) for part, hashes in self.hashes.items()}
-
-    def digests(self) -> dict[str, str]:
-        """Return a hash of all rows of each part, in their order, and of the columns' names."""
-        names = repr(sorted([*self.columns(), data.TARGET])).encode()
-        return {
-            part: hashlib.sha256(names + hashes.tobytes()).hexdigest()[:32]
-            for part, hashes in self.hashes.items()
-        }
-
-    def read(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-        """Return features and target of `rows`, as the reader of all commands returns them."""
-        rows = rows.reset_index(drop=True)
-        y = fitting(rows, self.target, "data.py: load()")[data.TARGET]
-        return fitting(rows, self.inputs, "data.py: load()"), y
-
-    def with_categories(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return the training features `X` with pandas' type `category` where `load` has it.
-
-        Some models look at this type when they are fitted. Files and requests do not have it, so a
-        fitted model is asked without.
-        """
-        names = [name for name in X if isinstance(self.training[name].dtype, pd.CategoricalDtype)]
-        return X.astype({name: "category" for name in names})
+TASKS, SIGNS, DIRECTIONS = ("classifier", "regressor"), (*gate.COMPARISONS,), (*gate.SIGNS,)
 
 
 def check_names() -> None:
@@ -173,27 +128,6 @@ def check_metrics(metrics) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def rows_of(frame) -> Rows:
-    """Return the rows of `load`, split and described; raise `UserError` if a command cannot use it.
-
-    The types of the columns come from all rows.
-    """
-    check_frame(frame)
-    names = [name for name in frame if name != data.TARGET]
-    inputs, target = (
-        Inputs(schema_of(part), described(part)) for part in (frame[names], frame[[data.TARGET]])
-    )
-    training, held_out = _parts(frame)
-    _check_target({"training": training, "held-out": held_out}, target)
-    columns = sorted(frame)
-    hashes = {
-        "training": row_hashes(training, columns),
-        "held_out": row_hashes(held_out, columns),
-    }
-    check_apart(hashes["training"], hashes["held_out"], frame)
-    return Rows(training, held_out, inputs, target, hashes)
-
-
 def check_frame(frame) -> None:
     """Raise `UserError` if `load` returned no table with a target and with usable names."""
     told = "load() has to return a pandas DataFrame with rows"
@@ -217,8 +151,8 @@ def check_frame(frame) -> None:
         _check(False, data, f"{told}: rename it")
 
 
-def _parts(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what `split` makes of a frame; raise `UserError` if these are no two parts of it."""
+def check_split(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return training and held-out rows; raise `UserError` if `split` returns no such tables."""
     parts = data.split(frame)
     pair = isinstance(parts, tuple | list) and len(parts) == 2
     tables = pair and all(isinstance(part, pd.DataFrame) and len(part) for part in parts)
@@ -229,11 +163,11 @@ def _parts(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return training, held_out
 
 
-def _check_target(parts: dict[str, pd.DataFrame], target: Inputs) -> None:
+def check_target(parts: dict[str, pd.DataFrame], target: Inputs) -> None:
     """Raise `UserError` if the target does not fit the task, or has one class in a part."""
     kind = target.inputs[0].type.name
     if model.TASK == "regressor":
-        suits = kind in ("double", "float", "long")
+        suits = kind in ("double", "float")
         _check(suits, data, f"the target {data.TARGET!r} is {kind}, and a regressor's is numbers")
         return
     for name, part in parts.items():

@@ -7,44 +7,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..config import UserError
-
 SIGNS = {"maximize": 1, "minimize": -1}
 COMPARISONS = {">=": operator.ge, "<=": operator.le}
+ENOUGH = 50  # held-out rows of a part, or its thresholds do not count
 EQUAL = 1e-9  # a smaller difference is rounding; relative for metrics above 1
 RESAMPLES, UNUSABLE = 100, 10  # of the bootstrap, and how many of them may fail
 LARGEST = 20_000  # rows of a resample
 Z = 1.645  # standard deviations to each side of a 90 % interval
 
 Rules = Mapping[str, tuple[str, float]]
-
-
-def check_rules(primary: tuple[str, str], thresholds: Rules, margin: float) -> None:
-    """Raise `UserError` if a rule of model.py has a word or a number that the gate cannot read."""
-    match primary:
-        case (str(), str(direction)) if direction in SIGNS:
-            pass
-        case _:
-            raise UserError(
-                f"PRIMARY in model.py is {primary!r}: write the name of a metric and 'maximize' or "
-                "'minimize'."
-            )
-    for metric, rule in thresholds.items():
-        match rule:
-            case (str(sign), value) if sign in COMPARISONS and _finite(value):
-                pass
-            case _:
-                raise UserError(
-                    f"THRESHOLDS in model.py has {rule!r} for {metric}: write '>=' or '<=' and a "
-                    "number."
-                )
-    if not (_finite(margin) and margin >= 0):
-        raise UserError(f"MARGIN in model.py is {margin!r}: write a number, 0 or larger.")
-
-
-def _finite(value) -> bool:
-    """Return whether a value is a finite number."""
-    return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
 def gain(
@@ -79,6 +50,14 @@ def reasons(
         why = f"is not better by more than {margin:g}" if margin else "is no better"
         found[name] = f"{found[name]} and {why}" if name in found else why
     return found
+
+
+def worse(gain: float, half_width: float | None) -> bool:
+    """Return whether a gain is surely a loss: the upper end of its 90 % interval is below 0.
+
+    Without an interval, any loss counts.
+    """
+    return gain + (half_width or 0.0) < -EQUAL
 
 
 def interval(gain_on: Callable[[np.ndarray], float], rows: int) -> float | None:

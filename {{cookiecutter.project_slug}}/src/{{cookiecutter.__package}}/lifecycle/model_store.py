@@ -12,6 +12,7 @@ from mlflow.types import Schema
 
 from ..config import UserError
 from . import contract
+from .parts import Rows
 from .provenance import requirements
 from .requests import rows_of
 from .rows import Inputs, fitting, inputs_of, read, scored
@@ -41,7 +42,7 @@ def log_model(model, params: dict, inputs: Inputs, example: pd.DataFrame):
         raise
 
 
-def prove(model_uri: str, rows: contract.Rows) -> None:
+def prove(model_uri: str, rows: Rows) -> None:
     """Load a model, and let it answer held-out rows through the code of the later commands.
 
     The rows come back from a CSV and a Parquet file, as in `predict` and `monitor`, and from a

@@ -13,12 +13,12 @@ from ..data import TARGET
 from ..model import TASK
 from ..ops import ownership
 from ..ops.shell import hush
-from . import record, report
+from . import batches, contract, record, report
 from .drawings import draw
 from .drift import compare
 from .incoming import from_file, from_log, labels_of
 from .promote import promote
-from .quality import FEWEST, assess, check_words
+from .quality import FEWEST, assess
 from .registry import training_run, version_of
 from .report import Report, Watched
 from .rows import fitting, inputs_of, scored
@@ -34,31 +34,30 @@ def monitor(source: Path | None = None, labels: Path | None = None, retrain: boo
 
     About the newest rows that the champion has served, or the last rows of the file `source`.
     `labels` has the target and the `id` of each prediction, and `row`, from 0, for requests of
-    several rows. With `retrain`, drift or decay trains on the labelled rows and puts the result
-    before the gate. The exit code is 3 on drift or decay, and 0 otherwise or once the gate has
-    promoted. Raises `UserError` if there is nothing, or too little, to compare.
+    several rows. With `retrain`, drift or decay keeps the labelled rows with the report, trains on
+    them together with those of `load` and of earlier reports, and puts the result before the gate.
+    The exit code is 3 on drift or decay, and 0 otherwise or once the gate has promoted. Raises
+    `UserError` if there is nothing, or too little, to compare.
     """
     uri = ownership.connect()
     hush()
-    check_words()
+    contract.check_names()
     if not (champion := version_of("champion")):
         raise UserError("There is no champion to monitor: promote a version first.")
     watched = watch(champion, source, labels)
-    lessons = lessons_of(watched) if retrain else None
+    batch = batch_of(watched) if retrain else None
     found = examine(watched)
-    info = report.log(found)
+    alarm = found.verdict not in CALM
+    info = report.log(found, batch if alarm else None)
     tell(found)
     page = f"runs/{info.run_id}/artifacts/report.html{VIEW}"
     print(f"Report   {uri}/#/experiments/{info.experiment_id}/{page}")
     print(f"Verdict  on {len(watched.live)} rows of version {champion.version}: {found.verdict}")
-    if found.verdict in CALM:
-        if lessons is not None:
-            print("There is nothing to learn: not retrained.")
-        return DONE
-    if lessons is None:
-        return ALARM
-    learn(champion, lessons, info.run_id)
-    return DONE
+    if alarm and batch:
+        learn(champion, info.run_id)
+    elif batch:
+        print("There is nothing to learn: not retrained.")
+    return ALARM if alarm and not batch else DONE
 
 
 def watch(version, source: Path | None, labels: Path | None) -> Watched:
@@ -67,10 +66,13 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
     place = f"models:/{MODEL}/{version.version}"
     told = f"The champion, version {version.version},"
     inputs = inputs_of(mlflow.models.get_model_info(place), told)
-    kept = reference_of(run_id)
+    then = record.read(run_id)
+    kept = record.reference(then)
     reference = fitting(kept, inputs, "The reference").assign(**{TARGET: kept[TARGET]})
     known = labels_of(labels, kept) if labels else None
     came = from_file(source, inputs, kept, known) if source else from_log(run_id, inputs, known)
+    if then.labelled_alone():
+        came.remarks.append("Compared with the held-out labelled rows of its training.")
     if len(came.live) < FEWEST:
         who = f"champion, version {version.version}"
         if not (source or len(came.live) or came.left_out):
@@ -80,16 +82,6 @@ def watch(version, source: Path | None, labels: Path | None) -> Watched:
             f"needed to say something. {' '.join(came.remarks)}".strip()
         )
     return Watched(version, mlflow.sklearn.load_model(place), reference, came)
-
-
-def reference_of(run_id: str) -> pd.DataFrame:
-    """Return the held-out rows that a training run kept."""
-    rows = record.reference(run_id)
-    if TASK == "regressor":  # later labels may be no whole numbers, though these all are
-        rows[TARGET] = rows[TARGET].astype("float64")
-    elif isinstance(rows[TARGET].dtype, pd.CategoricalDtype):  # a later label may be a new one
-        rows[TARGET] = rows[TARGET].astype(rows[TARGET].cat.categories.dtype)
-    return rows
 
 
 def examine(watched: Watched) -> Report:
@@ -121,22 +113,24 @@ def tell(found: Report) -> None:
         print(f"Quality  {report.quality_in_words(found.quality)}")
 
 
-def lessons_of(watched: Watched) -> pd.DataFrame:
-    """Return the labelled rows to train on, each once, in the types of the reference."""
+def batch_of(watched: Watched) -> batches.Sides:
+    """Return the labelled rows by side, in the types of the reference; nothing is stored yet.
+
+    Raises `UserError` if there are too few, or if `split` fails for them.
+    """
     labelled = watched.labelled
-    kinds = watched.reference.dtypes[[*labelled]]
-    rows = labelled.astype(kinds).drop_duplicates().reset_index(drop=True)
-    if len(rows) < TO_TRAIN:
+    rows = labelled.astype(watched.reference.dtypes[[*labelled]])
+    if (count := len(rows.drop_duplicates())) < TO_TRAIN:
         raise UserError(
-            f"--retrain learns from labels: there are {len(rows)} different rows with one, and at "
+            f"--retrain learns from labels: there are {count} different rows with one, and at "
             f"least {TO_TRAIN} are needed. Name them with --labels FILE."
         )
-    return rows
+    return batches.drawn(batches.keyed(rows), batches.stored())
 
 
-def learn(champion, rows: pd.DataFrame, report_id: str) -> None:
-    """Train as the champion was, on labelled rows alone, and put the result before the gate."""
+def learn(champion, report_id: str) -> None:
+    """Train as the champion was, now with the rows of a report, and put the result to the gate."""
     then = record.read(champion.run_id)
-    run_id = train(then.params, then.seed, frame=rows)
+    run_id = train(then.params, then.seed)
     mlflow.MlflowClient().set_tag(run_id, "retrained_after", report_id)
-    promote(rows)
+    promote()

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import typer
 
-from ..config import UserError
 from ..data import TARGET
 from ..model import PRIMARY, TASK, measure
 from .contract import THRESHOLDS
@@ -45,17 +44,6 @@ class Quality:
     labels: int
     decay: bool
     unknown: str
-
-
-def check_words() -> None:
-    """Raise `UserError` if a word of `PRIMARY` or `THRESHOLDS` is unknown."""
-    if PRIMARY[1] not in SIGNS:
-        raise UserError(
-            f"PRIMARY in model.py has the direction {PRIMARY[1]!r}: write 'maximize' or 'minimize'."
-        )
-    for name, (sign, _) in THRESHOLDS.items():
-        if sign not in COMPARISONS:
-            raise UserError(f"THRESHOLDS in model.py has {sign!r} for {name}: write '>=' or '<='.")
 
 
 def assess(model, reference: pd.DataFrame, labelled: pd.DataFrame, trouble: str = "") -> Quality:

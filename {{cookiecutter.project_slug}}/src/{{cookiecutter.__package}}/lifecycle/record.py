@@ -7,7 +7,9 @@ import json
 import math
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import mlflow
@@ -22,8 +24,9 @@ from ..config import UserError
 FORMAT = 1  # of the file below
 RECORD = "training.json"
 HASHES = "data/rows.npz"  # of training and held-out rows, 8 bytes each
-REFERENCE, REFERENCE_ROWS = "data/reference.parquet", 5000  # held-out rows for `monitor`
-OWN_ROWS = "data/rows.parquet"  # all rows of a run whose rows are not those of `load`
+REFERENCE, LABELLED = "data/reference.parquet", "data/reference_labelled.parquet"
+REFERENCE_ROWS = 5000  # held-out rows of each part that are kept for `monitor`
+ENOUGH = 200  # labelled held-out rows that are a reference alone
 STEP = "step"  # tag of a run: the command that made it
 
 
@@ -32,7 +35,8 @@ class Record:
     """A training run: what went in, and what `measure` returned.
 
     `code` and `digest` are hashes: of the package's files, and of the rows by part ("training",
-    "held_out"). `batches` are the ids of the reports whose labelled rows were used.
+    "held_out"). `batches` are the ids of the reports whose labelled rows were used, and `labelled`
+    says how many of the rows of each part these are; they come after those of `load`.
     """
 
     run_id: str
@@ -45,21 +49,33 @@ class Record:
     digest: dict[str, str]
     rows: dict[str, int]
     batches: list[str]
-    own_rows: bool = False
+    labelled: dict[str, int] = field(default_factory=dict)
+
+    def labelled_alone(self) -> bool:
+        """Return whether new rows are compared with the labelled held-out rows alone.
+
+        A model that was retrained is asked about their population: beside all held-out rows it
+        would look drifted for ever.
+        """
+        return self.labelled.get("held_out", 0) >= ENOUGH
 
 
 def write(folder: Path, record: Record, hashes: dict[str, np.ndarray], reference) -> None:
     """Write the files of a record into a folder whose content becomes the run's artifacts.
 
-    `reference` are the held-out rows, of which `REFERENCE_ROWS` are kept.
+    `reference` are the held-out rows, of which `REFERENCE_ROWS` of `load` and as many labelled ones
+    are kept.
     """
     (folder / "data").mkdir(exist_ok=True)
     known = {name: value for name, value in vars(record).items() if name != "run_id"}
     text = json.dumps(encoded({"format": FORMAT, **known}), indent=1, allow_nan=False)
     (folder / RECORD).write_text(text, "utf-8")
     np.savez(folder / HASHES, **hashes)  # type: ignore[arg-type]
-    kept = reference.sample(min(len(reference), REFERENCE_ROWS), random_state=0)
-    kept.to_parquet(folder / REFERENCE, index=False)
+    first = len(reference) - record.labelled.get("held_out", 0)
+    for name, rows in ((REFERENCE, reference[:first]), (LABELLED, reference[first:])):
+        if len(rows):
+            kept = rows.sample(min(len(rows), REFERENCE_ROWS), random_state=0)
+            kept.to_parquet(folder / name, index=False)
 
 
 def log_datasets(record: Record, inputs: list, model_id: str) -> None:
@@ -91,56 +107,47 @@ def read(run_id: str) -> Record:
     Raises `UserError` if the run does not exist, is deleted, was not made by `train`, or its files
     cannot be read.
     """
-    with _file(run_id, RECORD) as file:
+    with file_of(run_id, RECORD) as file:
         known = json.loads(file.read_text("utf-8"))
     if known.pop("format", None) != FORMAT:
         raise UserError(f"Run {run_id} was recorded by another version of this project.")
-    return Record(run_id, **decoded(known))
+    names = {one.name for one in fields(Record)}
+    return Record(run_id, **{name: one for name, one in decoded(known).items() if name in names})
 
 
 def row_hashes_of(run_id: str) -> dict[str, np.ndarray]:
     """Return the hashes of the rows of a run by part; raises `UserError` as `read` does."""
-    with _file(run_id, HASHES) as file, np.load(file) as hashes:
+    with file_of(run_id, HASHES) as file, np.load(file) as hashes:
         return dict(hashes)
 
 
-def reference(run_id: str) -> pd.DataFrame:
-    """Return the held-out rows that a run keeps; raises `UserError` as `read` does."""
-    with _file(run_id, REFERENCE) as file:
-        return pd.read_parquet(file)
+def reference(of: Record) -> pd.DataFrame:
+    """Return the held-out rows to compare new ones with; raises `UserError` as `read` does."""
+    names = [LABELLED] * bool(of.labelled.get("held_out"))
+    names += [] if of.labelled_alone() else [REFERENCE]
+    tables = []
+    for name in names:
+        with file_of(of.run_id, name) as file:
+            tables.append(pd.read_parquet(file))
+    return pd.concat(tables, ignore_index=True)
 
 
-def own_rows(run_id: str) -> pd.DataFrame:
-    """Return the rows of a run that were not those of `load`; raises `UserError` as `read` does."""
-    with _file(run_id, OWN_ROWS) as file:
-        return pd.read_parquet(file)
-
-
-class _file:
-    """A file of a run, in a temporary folder while a block runs."""
-
-    def __init__(self, run_id: str, name: str) -> None:
-        self._run_id, self._name = run_id, name
-        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-
-    def __enter__(self) -> Path:
-        check_run(self._run_id)
-        place = f"runs:/{self._run_id}/{self._name}"
+@contextmanager
+def file_of(run_id: str, name: str, step: str = "train") -> Iterator[Path]:
+    """Yield a copy of a file or folder of a run that the command `step` made; raises as `read`."""
+    check_run(run_id, step)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            return Path(mlflow.artifacts.download_artifacts(place, dst_path=self._folder.name))
+            place = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{name}", dst_path=folder)
         except (MlflowException, OSError) as error:
-            self._folder.cleanup()
             raise UserError(
-                f"{self._name} of run {self._run_id} cannot be read: `doctor` says which files are "
-                "missing."
+                f"{name} of run {run_id} cannot be read: `doctor` says which files are missing."
             ) from error
-
-    def __exit__(self, *_) -> None:
-        self._folder.cleanup()
+        yield Path(place)
 
 
-def check_run(run_id: str) -> None:
-    """Raise `UserError` if a run does not exist, is deleted, or was not made by `train`."""
+def check_run(run_id: str, step: str = "train") -> None:
+    """Raise `UserError` if a run does not exist, is deleted, or was not made by `step`."""
     client = MlflowClient()
     try:
         run = client.get_run(run_id)
@@ -153,10 +160,8 @@ def check_run(run_id: str) -> None:
             f"Run {run_id} is deleted, alone or with its experiment: restore it in the browser, "
             "then repeat the command."
         )
-    if run.data.tags.get(STEP) != "train":
-        raise UserError(
-            f"Run {run_id} has no record of a training: train one with this project's train."
-        )
+    if run.data.tags.get(STEP) != step:
+        raise UserError(f"Run {run_id} was not made by this project's {step}: name one that was.")
 
 
 # Values of JSON that keep their Python type

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..config import MODEL, MONITORING_EXPERIMENT
+from . import batches
 from .drawings import ALARM
 from .drift import ALPHA, DISTANCE, TIMES, UNTESTED
 from .incoming import Incoming
@@ -74,8 +75,11 @@ class Report(NamedTuple):
         return " and ".join(said) or calm
 
 
-def log(report: Report):
-    """Log a report as a run, and its metrics to the run above it; return the report's info."""
+def log(report: Report, batch: batches.Sides | None = None):
+    """Log a report as a run, with a `batch` to keep, and its metrics to the run above it.
+
+    Returns the info of the report's run.
+    """
     version, found = report.watched.version, metrics(report)
     above = run_above(version)
     step = len(mlflow.MlflowClient().get_metric_history(above, "rows")) + 1
@@ -86,6 +90,8 @@ def log(report: Report):
     ) as run:
         mlflow.log_metrics(found)
         mlflow.log_text(page(report), "report.html")
+        if batch:
+            batches.log(batch)
         record_files(run.info.run_id)
     mlflow.log_metrics(found, step=step, run_id=above)
     return run.info

@@ -25,8 +25,7 @@ def reproduce(run_id: str) -> None:
     client, then = MlflowClient(), record.read(run_id)
     for line in differences(then, client.get_run(run_id).data.tags):
         print(line)
-    rows = record.own_rows(run_id) if then.own_rows else None
-    again = record.read(train(then.params, then.seed, register=False, frame=rows))
+    again = record.read(train(then.params, then.seed, register=False, reports=then.batches))
     client.set_tag(again.run_id, "reproduces", run_id)
     client.set_tag(run_id, "reproduced_by", again.run_id)
     if changed := [part for part, digest in then.digest.items() if again.digest[part] != digest]:

@@ -6,22 +6,23 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 
 from .. import data, model
 from ..config import EXPERIMENT, MODEL, VIEW, UserError
 from ..ops import ownership
 from ..ops.shell import hush
-from . import contract, record
+from . import batches, contract, record
 from .model_store import log_model, prove
+from .parts import Rows, rows_of
 from .provenance import code_hash, record_files, run_tags, write_origin
 
 
-def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None) -> str:
+def train(changes=None, seed=0, register=True, reports: list[str] | None = None) -> str:
     """Fit the model with `PARAMS` and your `changes`, track the run, register the version.
 
     `changes` are parameters by name; `seed` sets NumPy's and Python's generators, which
-    scikit-learn follows; a `frame` replaces the rows of `load`, and is kept with the run.
+    scikit-learn follows. The rows are those of `load` and the labelled ones that `monitor` kept
+    with its reports: with all of them, or with `reports`, which are ids of runs.
     Returns the run's id. Raises `UserError` if no server runs, if `data.py` or `model.py` breaks
     its contract, if the model cannot be fitted, or if a later command could not use it.
     """
@@ -29,24 +30,24 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
     hush()
     contract.check_names()
     params = contract.check_parameters(model.PARAMS | (changes or {}))
-    rows = rows_of_run(frame, params)
+    rows = rows_of_run(params, reports)
     with mlflow.active_run() or mlflow.start_run() as run, tempfile.TemporaryDirectory() as folder:
         mlflow.set_tags(run_tags() | {record.STEP: "train"})
         mlflow.log_params(params | {"seed": seed})
-        print(f"Training on {len(rows.training)} rows ...", flush=True)
+        print(f"Training on {rows.counts()['training']:,} rows ...", flush=True)
+        if rows.labelled.runs:
+            print(f"Labelled {rows.labelled}")
         fitted = fit(params, seed, rows, changes)
-        X, y = rows.read(rows.held_out)
+        X, y = rows.part("held_out")
         metrics = contract.check_metrics(model.measure(fitted, X, y))
         logged = log_model(fitted, params, rows.inputs, X.head(5))
         prove(logged.model_uri, rows)
         made = record.Record(
             run.info.run_id, params, seed, metrics, data.TARGET, rows.columns(), code_hash(),
-            rows.digests(), rows.counts(), batches=[], own_rows=frame is not None,
+            rows.digests(), rows.counts(), rows.labelled.runs, rows.labelled.counts(),
         )  # fmt: skip
         record.log_datasets(made, rows.inputs.inputs, logged.model_id)
         record.write(Path(folder), made, rows.hashes, X.assign(**{data.TARGET: y}))
-        if frame is not None:
-            frame.to_parquet(Path(folder, record.OWN_ROWS), index=False)
         write_plots(Path(folder, "plots"), contract.plots(fitted, X, y))
         write_origin(Path(folder, "origin"))
         mlflow.log_artifacts(folder)
@@ -60,8 +61,8 @@ def train(changes=None, seed=0, register=True, frame: pd.DataFrame | None = None
     return run.info.run_id
 
 
-def rows_of_run(frame: pd.DataFrame | None, params: dict) -> contract.Rows:
-    """Return the rows of `load`, or of `frame`, split and checked; there is no run yet.
+def rows_of_run(params: dict, reports: list[str] | None) -> Rows:
+    """Return the rows of `load` and of `reports`, by part and checked; there is no run yet.
 
     If `load` or `split` logs something, MLflow begins a run for it, which becomes the run of this
     training. Raises `UserError` if data or model break the contract; no run is then left open.
@@ -70,7 +71,7 @@ def rows_of_run(frame: pd.DataFrame | None, params: dict) -> contract.Rows:
         raise UserError("A run is open in this process: end it first with mlflow.end_run().")
     mlflow.set_experiment(EXPERIMENT)
     try:
-        rows = contract.rows_of(data.load() if frame is None else frame)
+        rows = rows_of(data.load(), batches.stored(reports))
         contract.check_storable(model.build(**params))
     except BaseException:
         mlflow.end_run("FAILED")
@@ -78,11 +79,11 @@ def rows_of_run(frame: pd.DataFrame | None, params: dict) -> contract.Rows:
     return rows
 
 
-def fit(params: dict, seed: int, rows: contract.Rows, changes: dict | None = None):
+def fit(params: dict, seed: int, rows: Rows, changes: dict | None = None):
     """Return the model fitted on the training rows; raise `UserError` if it cannot be fitted."""
     random.seed(seed)
     np.random.seed(seed)
-    X, y = rows.read(rows.training)
+    X, y = rows.part("training")
     try:
         return model.build(**params).fit(rows.with_categories(X), y)
     except (TypeError, ValueError) as error:

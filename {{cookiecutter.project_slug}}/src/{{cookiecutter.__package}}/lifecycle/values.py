@@ -183,7 +183,7 @@ def moments(values: pd.Series, gaps: np.ndarray) -> pd.Series:
     """Return a column of dates in UTC without a zone, missing where a value is not a date."""
     if textual(values):
         if values.dtype == object:  # numbers are dates in no known unit
-            gaps = gaps | [isinstance(value, int | float) for value in values]
+            gaps = gaps | np.array([isinstance(value, int | float) for value in values], bool)
         values = values.mask(gaps, None)
     elif not pd.api.types.is_datetime64_any_dtype(values.dtype):
         values = pd.Series(None, values.index, object)
