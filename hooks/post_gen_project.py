@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 
 SLUG = "{{ cookiecutter.project_slug }}"
+LANGUAGE = "{{ cookiecutter.language }}"
 ENVIRONMENT = "{{ cookiecutter.environment }}"
 REQUIRES_PYTHON = "{{ cookiecutter._requires_python }}"
 INSTALL = """{{ cookiecutter.__install }}"""
@@ -36,10 +37,36 @@ STEP_SECONDS = 1800
 NAME_CHECK, NAME_TAKEN = "check-name", 3  # an argument of this file, and its exit code
 HOW_TO_GET = {
     "uv": "uv is not on this machine: install it (pip install uv, or pipx install uv)",
-    "conda": "conda is not on this machine: install it (Miniforge brings it)",
+    "conda": "conda is not on this machine: install it (Miniforge brings it), or generate the "
+    "project with environment=uv, which does without",
     "venv": f"no Python {REQUIRES_PYTHON} that can make environments (with venv and ensurepip) "
     "is on PATH: install one",
 }
+
+
+# The closing screen, in the language of the guide.
+WORDS = {
+    "en": {
+        "verified": "Verified: the MLflow server of {slug} starts and keeps its history in\n"
+        "{history}.",
+        "written": "Written, not installed. To install it, type:",
+        "start": "Start the server:",
+        "train": "Then train, in a second terminal:",
+        "git": "Put the project into git before you train, so that each run records its commit:",
+        "message": "New project",
+        "guide": "The guide is README.md.",
+    },
+    "es": {
+        "verified": "Verificado: el servidor de MLflow de {slug} arranca y guarda su historial en\n"
+        "{history}.",
+        "written": "Escrito, sin instalar. Para instalarlo, escribe:",
+        "start": "Arranca el servidor:",
+        "train": "Después entrena, en una segunda terminal:",
+        "git": "Pon el proyecto en git antes de entrenar: así cada run guarda su commit:",
+        "message": "Proyecto nuevo",
+        "guide": "La guía es README.md.",
+    },
+}[LANGUAGE]
 
 
 class Trouble(Exception):
@@ -289,13 +316,30 @@ def next_steps():
     on_windows = "\\Scripts\\" if os.name == "nt" else "/bin/"
     prefix = RUN.replace("/bin/", on_windows)
     return f"""
+{WORDS["start"]}
+
   {go_there()}
   {prefix}start-server
 
-then, in a second terminal:
+{WORDS["train"]}
 
   {go_there()}
   {prefix}{SLUG} train
+{into_git()}
+{WORDS["guide"]}
+"""
+
+
+def into_git():
+    """Return the commands that put the project into git, unless it is in a repository already."""
+    if any((folder / ".git").exists() for folder in (PROJECT, *PROJECT.parents)):
+        return ""
+    return f"""
+{WORDS["git"]}
+
+  git init
+  git add .
+  git commit -m "{WORDS["message"]}"
 """
 
 
@@ -339,8 +383,7 @@ def main():
             signal.signal(number, signal.default_int_handler)
     if LATER:
         lines = "\n  ".join(map(typed, commands()[:-1]))
-        print(f"\nWritten, not installed. To install it, type:\n\n  {go_there()}\n  {lines}")
-        print(f"\nthen start its server:\n{next_steps()}")
+        print(f"\n{WORDS['written']}\n\n  {go_there()}\n  {lines}\n{next_steps()}")
         return
     LOG.unlink(missing_ok=True)
     print(f"\nSetting up {PROJECT}: one to three minutes, mostly downloads.", flush=True)
@@ -352,8 +395,8 @@ def main():
         not_verified(f"a command could not be run: {error}")
     except KeyboardInterrupt:
         not_verified("it was interrupted")
-    print(f"\nVerified: the MLflow server of {SLUG} starts and keeps its history in")
-    print(f"{PROJECT / 'tracking'}. Type:\n{next_steps()}")
+    print("\n" + WORDS["verified"].format(slug=SLUG, history=PROJECT / "tracking"))
+    print(next_steps())
 
 
 main()

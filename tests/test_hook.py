@@ -63,6 +63,7 @@ def test_without_conda_the_project_says_where_to_get_it(cookiecutter, path_of, t
     done = cookiecutter(tmp_path, "--no-input", "environment=conda", env=path_of())
     assert done.returncode == 0
     assert "NOT VERIFIED: conda is not on this machine: install it (Miniforge" in done.stdout
+    assert "environment=uv, which does without" in done.stdout
     assert "conda run --no-capture-output --prefix ./.conda start-server --check" in done.stdout
 
 
@@ -269,8 +270,21 @@ def test_later_writes_the_files_and_says_what_to_type(cookiecutter, path_of, tmp
     assert done.returncode == 0
     project = tmp_path / "my-ml-project"
     assert f"  cd {project}\n  uv sync\n" in done.stdout
-    assert done.stdout.rstrip().endswith("uv run my-ml-project train")
+    assert f"  cd {project}\n  uv run my-ml-project train\n" in done.stdout
+    assert "\n  git init\n  git add .\n  git commit -m" in done.stdout
+    assert done.stdout.rstrip().endswith("The guide is README.md.")
     assert not (project / "called").exists() and not (project / "setup.log").exists()
+
+
+def test_the_closing_screen_is_in_the_language_of_the_guide(cookiecutter, path_of, tmp_path):
+    words = ("--no-input", "language=es")
+    env = path_of(uv="true") | {"PYTHONIOENCODING": "utf-8"}
+    done = cookiecutter(tmp_path, *words, env=env)
+    assert "Verificado: el servidor de MLflow de my-ml-project arranca" in done.stdout
+    assert "Después entrena, en una segunda terminal:" in done.stdout
+    (tmp_path / ".git").mkdir()
+    done = cookiecutter(tmp_path, *words, "setup=later", "project_slug=other", env=env)
+    assert "Escrito, sin instalar." in done.stdout and "git init" not in done.stdout
 
 
 def test_the_project_s_commands_see_nothing_of_the_caller_s_environment(

@@ -29,10 +29,11 @@ WAYS = {
 def test_generation_verifies_the_project_and_ends_with_what_to_type(uv_project):
     assert "Verified: the MLflow server of my-ml-project starts" in uv_project.said
     project = uv_project.path
-    assert uv_project.said.endswith(
-        f"\n  cd {project}\n  uv run start-server\n\nthen, in a second terminal:\n\n"
+    last = uv_project.said.partition("Verified: ")[2]
+    assert (
+        f"\n\n  cd {project}\n  uv run start-server\n\nThen train, in a second terminal:\n\n"
         f"  cd {project}\n  uv run my-ml-project train\n\n"
-    )
+    ) in last
     assert "uv sync\n" in uv_project.install and "start-server --check\n" in uv_project.install
     assert (project / "uv.lock").exists()
 
