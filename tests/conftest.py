@@ -355,7 +355,7 @@ def uv_project(checkout, environ, tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", bare], check=True)
     path = f"{bare / 'bin'}{os.pathsep}{environ['PATH']}"
     command = next(line for line in fences(checkout / "README.md") if "uvx cookiecutter ." in line)
-    answers = f"\n\n\n\n\n{free_port()}\n\n\n"
+    answers = f"\n\n\n\n\n\n{free_port()}\n\n"  # all but the port as it is
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=checkout,

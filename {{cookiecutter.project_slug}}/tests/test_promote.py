@@ -578,7 +578,7 @@ def test_versions_that_train_did_not_make_get_a_sentence(models):
     for known in (models.records, models.hashes):
         known[run.info.run_id] = known[models.version(good).run_id]
     models.point("1", "challenger")
-    assert "The challenger, version 1, has no signature, so its columns are unknown" in refused()
+    assert "The challenger, version 1, has no signature, so nobody knows" in refused()
     made = models.client.create_model_version(config.MODEL, models.version(good).source)
     models.point(made.version, "challenger")
     assert f"Version {made.version} has no run: train one" in refused()

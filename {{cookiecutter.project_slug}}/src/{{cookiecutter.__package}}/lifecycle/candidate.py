@@ -15,7 +15,7 @@ from . import batches, gate, record, registry
 from .contract import THRESHOLDS
 from .parts import columns_of
 from .remember import Remembering
-from .rows import fitting, row_hashes
+from .rows import Inputs, fitting, inputs_of, row_hashes
 
 FEWEST = 20  # held-out rows of a part that no model was trained on, or nothing can be compared
 LEFT = 0.5  # share of a version's recorded rows that today's data must still have
@@ -35,7 +35,7 @@ class Candidate:
     record: record.Record
     hashes: dict[str, np.ndarray]
     model: Any
-    inputs: Any
+    inputs: Inputs
 
     def __str__(self) -> str:
         return f"{self.alias}, version {self.version.version}"
@@ -77,16 +77,10 @@ def candidate_of(alias: str, version) -> Candidate:
     label = f"The {alias}, version {version.version},"
     try:
         place = mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{version.version}")
-        signature = mlflow.models.Model.load(place).signature
-        model = mlflow.sklearn.load_model(place)
+        info, model = mlflow.models.Model.load(place), mlflow.sklearn.load_model(place)
     except Exception as error:  # whatever the reading of a model and its classes raises
         raise UserError(f"{label} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not (signature and signature.inputs and signature.inputs.has_input_names()):
-        raise UserError(
-            f"{label} has no signature, so its columns are unknown: train one with this project's "
-            "train."
-        )
-    return Candidate(alias, version, found, hashes, model, signature.inputs)
+    return Candidate(alias, version, found, hashes, model, inputs_of(info, label))
 
 
 class Today:
