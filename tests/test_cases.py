@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import HANG_SECONDS, ROOT
@@ -522,6 +523,27 @@ def test_no_user_name(history):
         "SELECT value FROM model_version_tags WHERE key = 'promoted_by' AND name = 'my-ml-project'"
     )
     assert by == "12345"
+
+
+def test_two_at_the_same_moment(history):
+    def both(*words):
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(history.run, words))
+        assert not any("Traceback" in one.stderr for one in done)
+        return done
+
+    done = both("train -p n_estimators=30 --seed 1", "train -p n_estimators=30 --seed 2")
+    numbers = [re.search(r"/versions/(\d+)", one.stdout)[1] for one in done]
+    assert len({*numbers}) == 2
+    done = both(*(f"promote {number}" for number in numbers))
+    promoted = {one for one, end in zip(numbers, done, strict=True) if not end.returncode}
+    ((champion,),) = history.ask(
+        "SELECT version FROM registered_model_aliases WHERE alias = 'champion' "
+        "AND name = 'my-ml-project'"
+    )
+    assert str(champion) in (promoted or {"1"})  # the first is that of the test before
+    assert all("is refused" in one.stderr or "meanwhile" in one.stderr or not one.returncode
+               for one in done)  # fmt: skip
 
 
 # Cases of other tests

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from {{ cookiecutter.__package }} import cli, config
 from {{ cookiecutter.__package }}.ops import (
     backup,
+    check_history,
     check_project,
     doctor,
     history,
@@ -221,15 +222,18 @@ def test_a_history_that_others_can_read_is_named(project):
     assert state == "warning" and f"can read {history.artifacts()}" in text
 
 
-def test_the_largest_experiments_are_shown_with_their_size(project):
+def test_the_largest_experiments_are_shown_with_their_size(project, monkeypatch):
     add_run(project, "a1", files=0)
     (project / "tracking" / "artifacts" / "1" / "a1").mkdir(parents=True)
     (project / "tracking" / "artifacts" / "1" / "a1" / "big").write_bytes(bytes(3 << 20))
     script = "INSERT INTO experiments VALUES (1, 'mine', 1);"
     script += "".join(f"INSERT INTO experiments VALUES ({n}, 'e{n}', 1);" for n in range(2, 13))
     write(project / "tracking" / "mlflow.db", script)
-    texts = [text for _, text, _ in found(doctor.experiments)]
-    assert texts[0] == "mine: 1 run, 3.0 MiB of artifacts" and len(texts) == 10
+    (_, text, remedy), *others = found(doctor.experiments)
+    assert text == "mine: 1 run, 3.0 MiB of artifacts" and not remedy and len(others) == 9
+    monkeypatch.setattr(check_history, "LARGE", 2 << 20)
+    (_, _, remedy), (_, _, other), *_ = found(doctor.experiments)
+    assert " clean lists the runs" in remedy and not other
 
 
 def test_a_run_whose_process_has_ended_is_interrupted(project, monkeypatch):

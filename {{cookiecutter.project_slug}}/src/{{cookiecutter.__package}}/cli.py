@@ -157,6 +157,18 @@ def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")]) -> None:
 
 
 @app.command()
+def clean(
+    days: Annotated[int, typer.Option(min=0, help="Keep runs that ended later than this.")] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them.")] = False,
+) -> None:
+    """List, or delete, training runs that no alias, champion or former champion needs."""
+    ownership.connect()
+    from .lifecycle import clean
+
+    clean.clean(days, yes)
+
+
+@app.command()
 def backup(
     file: Annotated[
         Path | None, typer.Argument(help="File to write, or a folder for it. (default: backups/)")

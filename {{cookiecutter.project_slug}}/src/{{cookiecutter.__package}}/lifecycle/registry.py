@@ -42,6 +42,18 @@ def versions() -> list:
     return mlflow.search_model_versions(filter_string=f"name = '{MODEL}'")
 
 
+def aliased() -> set[str]:
+    """Return the numbers of the versions that have an alias, which a search does not tell."""
+    import mlflow
+
+    try:
+        return {*map(str, mlflow.MlflowClient().get_registered_model(MODEL).aliases.values())}
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return set()
+
+
 def training_run(version):
     """Return the run that a version was made in.
 

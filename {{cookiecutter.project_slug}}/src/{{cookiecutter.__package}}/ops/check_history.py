@@ -17,15 +17,15 @@ import psutil
 
 from ..config import LOGGED_FILES, MODEL, ROOT, SETTINGS, from_shell
 from . import history, ownership
-from .check_project import size
 from .history import artifacts, database
-from .shell import command, counted, quoted
+from .shell import command, counted, quoted, size
 
 COMMAND = command(MODEL)
 PROXIED = "mlflow-artifacts:/"
 COPY, DELETE = ("copy", ["del"]) if os.name == "nt" else ("cp", ["rm", "-r"])
 OF_NO_RUN = {"alembic_version", "experiments", "experiment_tags", "workspaces"}  # tables
 DAY = 24 * 3600
+LARGE = 1 << 30  # bytes of an experiment
 
 
 def store() -> Iterator[tuple]:
@@ -58,7 +58,9 @@ def experiments() -> Iterator[tuple]:
         LEFT JOIN runs r USING (experiment_id) GROUP BY e.experiment_id"""
     kept = [(bytes_below(artifacts() / str(key)), name, runs) for key, name, runs in query(sql)]
     for total, name, runs in sorted(kept, reverse=True)[:10]:
-        yield "ok", f"{name}: {counted(runs, 'run')}, {size(total)} of artifacts"
+        remedy = f"{COMMAND} clean lists the runs that no alias and no champion needs"
+        found = f"{name}: {counted(runs, 'run')}, {size(total)} of artifacts"
+        yield "ok", found, remedy if total > LARGE else ""
 
 
 def files() -> Iterator[tuple]:

@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from ..config import FROM_SHELL, ROOT, SETTINGS
 from . import access, history, ownership, upgrade
 from .history import artifacts, database
-from .shell import git, quoted
+from .shell import git, quoted, size
 
 NEEDED = (*ownership.ADDRESS, *ownership.STORES, "MLFLOW_SERVER_ALLOWED_HOSTS")
 GIB = 1 << 30
@@ -135,8 +135,3 @@ def seen_by_git(place: Path) -> str:
     tracked = git("ls-files", "--", path)
     one_below = path if place == database() else f"{path}/1"  # a folder may be made later
     return path if tracked or not git("check-ignore", "--", one_below, wrong=1) else ""
-
-
-def size(count: float) -> str:
-    """Return a number of bytes as text in MiB or GiB."""
-    return f"{count / GIB:.1f} GiB" if count > GIB else f"{count / (1 << 20):.1f} MiB"

@@ -46,6 +46,12 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
+def size(count: float) -> str:
+    """Return a number of bytes as text in MiB or GiB."""
+    gib, mib = 1 << 30, 1 << 20
+    return f"{count / gib:.1f} GiB" if count > gib else f"{count / mib:.1f} MiB"
+
+
 @contextmanager
 def own_temporary_folder() -> Iterator[None]:
     """Put the temporary files of this block into a folder that is deleted at its end.
