@@ -70,7 +70,7 @@ class Registry:
         fitted.intercept_ += bias
         digest = str(row_hashes(held_out, [*held_out]).sum())[:30]
         mlflow.set_experiment(experiment_id=self.experiment(config.EXPERIMENT))
-        with mlflow.start_run() as run:
+        with mlflow.start_run(tags={"step": "train"}) as run:
             mlflow.log_input(from_pandas(held_out, digest=digest), "held_out")
         wanted = sorted([*columns, "y"])
         self.hashes[run.info.run_id] = {

@@ -78,6 +78,13 @@ def write(folder: Path, record: Record, hashes: dict[str, np.ndarray], reference
             kept.to_parquet(folder / name, index=False)
 
 
+def write_plots(folder: Path, figures: dict) -> None:
+    """Write pictures into a new folder, each under its name."""
+    folder.mkdir(parents=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+
+
 def log_datasets(record: Record, inputs: list, model_id: str) -> None:
     """Log training and held-out rows as inputs of the run, and the metrics of the held-out ones."""
     client, now = MlflowClient(), int(time.time() * 1000)

@@ -48,7 +48,7 @@ def train(changes=None, seed=0, register=True, reports: list[str] | None = None)
         )  # fmt: skip
         record.log_datasets(made, rows.inputs.inputs, logged.model_id)
         record.write(Path(folder), made, rows.hashes, X.assign(**{data.TARGET: y}))
-        write_plots(Path(folder, "plots"), contract.plots(fitted, X, y))
+        record.write_plots(Path(folder, "plots"), contract.plots(fitted, X, y))
         write_origin(Path(folder, "origin"))
         mlflow.log_artifacts(folder)
         record_files(run.info.run_id, logged.model_id, Path(folder))
@@ -92,10 +92,3 @@ def fit(params: dict, seed: int, rows: Rows, changes: dict | None = None):
         if isinstance(error, ValueError):
             raise UserError(f"The model cannot be fitted: {error}") from error
         raise
-
-
-def write_plots(folder: Path, figures: dict) -> None:
-    """Write pictures into a new folder, each under its name."""
-    folder.mkdir()
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")

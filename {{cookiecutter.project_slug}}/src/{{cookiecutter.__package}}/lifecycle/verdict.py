@@ -1,11 +1,15 @@
 """The verdict of the gate: both models on each held-out part, what is logged of it, and told."""
 
 import math
+import shutil
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from ..config import UserError
 from ..model import PRIMARY
 from . import gate, record, registry
 from .candidate import LOAD, Scored
@@ -107,8 +111,11 @@ def log(verdict: Verdict, tags: dict[str, str], run_id: str) -> None:
     """Log a verdict to the active run: metrics of both versions, and plots where it was decided."""
     import mlflow
 
-    for one in verdict.scored:
-        log_plots(one)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for one in verdict.scored:
+            write_plots(Path(folder, "plots", one.candidate.alias), one)
+        mlflow.log_artifacts(folder)
+        record_files(run_id, folder=Path(folder))
     told: dict[str, float | None] = {"tries": float(verdict.tries)}
     for part in verdict.parts:
         before = "" if part.name == LOAD else f"{part.name}/"
@@ -121,29 +128,25 @@ def log(verdict: Verdict, tags: dict[str, str], run_id: str) -> None:
     versions = {one.candidate.alias: one.candidate.version.version for one in verdict.scored}
     decided = {"step": "promote", "verdict": "refused" if verdict.reasons else "promoted"}
     mlflow.set_tags(tags | versions | decided)
-    record_files(run_id)
 
 
-def log_plots(scored: Scored) -> None:
-    """Log the plots of a version on the rows that it is judged on.
+def write_plots(folder: Path, scored: Scored) -> None:
+    """Write the plots of a version on the rows that it is judged on into a new folder.
 
     They take long to draw: if rows and code are those of its training run, they are copied.
     """
-    import mlflow
-
-    candidate, folder = scored.candidate, f"plots/{scored.candidate.alias}"
+    candidate = scored.candidate
     if candidate.record.code == code_hash() and scored.as_trained():
-        with suppress(mlflow.MlflowException):
-            place = f"runs:/{candidate.record.run_id}/plots"
-            mlflow.log_artifacts(mlflow.artifacts.download_artifacts(place), folder)
+        with suppress(UserError):
+            with record.file_of(candidate.record.run_id, "plots") as kept:
+                shutil.copytree(kept, folder)
             return
     try:
         figures = plots(candidate.model, scored.X, scored.y)
     except Exception as error:  # whatever the user's function raises: it decides nothing
         print(f"No plots of the {candidate}: {type(error).__name__}: {error}")
         return
-    for name, figure in figures.items():
-        mlflow.log_figure(figure, f"{folder}/{name}.png")
+    record.write_plots(folder, figures)
 
 
 # What is told
