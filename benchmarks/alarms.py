@@ -68,6 +68,15 @@ def zipf(k):
     return weights / weights.sum()
 
 
+def fast_measure(scores, X, y):
+    """Return AUC and recall as `measure` of the sample does, in less time."""
+    shares, truth = scores.predict_proba(X)[:, 1], y.to_numpy(bool)
+    ranks, positive = stats.rankdata(shares), truth.sum()
+    above = ranks[truth].sum() - positive * (positive + 1) / 2
+    auc = above / (positive * (len(truth) - positive))
+    return {"roc_auc": auc, "recall": (shares[truth] > 0.5).mean()}
+
+
 class Scores:
     """A model whose answers are a column of its rows."""
 
@@ -147,6 +156,7 @@ def main():
     for new in (1000, 50):
         many = sum(made_up_rows(generator, new=new) for _ in range(MADE_UP))
         print(f"made up, 5000 against {new:4} rows, 31 columns    {share(many, MADE_UP)} of drift")
+    quality.measure = fast_measure
     first, best = np.array([candidates(generator) for _ in range(MADE_UP)]).sum(axis=0)
     print(f"any of {CANDIDATES} equal models, 400 against 1000    {share(first, MADE_UP)} of decay")
     print(f"the best of them on the held-out rows          {share(best, MADE_UP)} of decay")

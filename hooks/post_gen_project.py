@@ -66,7 +66,12 @@ WORDS = {
         "message": "Proyecto nuevo",
         "guide": "La guía es README.md.",
     },
-}[LANGUAGE]
+}
+
+
+def say(what):
+    """Return a sentence of the closing screen in the guide's language."""
+    return WORDS[LANGUAGE][what]
 
 
 class Trouble(Exception):
@@ -316,17 +321,17 @@ def next_steps():
     on_windows = "\\Scripts\\" if os.name == "nt" else "/bin/"
     prefix = RUN.replace("/bin/", on_windows)
     return f"""
-{WORDS["start"]}
+{say("start")}
 
   {go_there()}
   {prefix}start-server
 
-{WORDS["train"]}
+{say("train")}
 
   {go_there()}
   {prefix}{SLUG} train
 {into_git()}
-{WORDS["guide"]}
+{say("guide")}
 """
 
 
@@ -335,11 +340,11 @@ def into_git():
     if any((folder / ".git").exists() for folder in (PROJECT, *PROJECT.parents)):
         return ""
     return f"""
-{WORDS["git"]}
+{say("git")}
 
   git init
   git add .
-  git commit -m "{WORDS["message"]}"
+  git commit -m "{say("message")}"
 """
 
 
@@ -383,7 +388,7 @@ def main():
             signal.signal(number, signal.default_int_handler)
     if LATER:
         lines = "\n  ".join(map(typed, commands()[:-1]))
-        print(f"\n{WORDS['written']}\n\n  {go_there()}\n  {lines}\n{next_steps()}")
+        print(f"\n{say('written')}\n\n  {go_there()}\n  {lines}\n{next_steps()}")
         return
     LOG.unlink(missing_ok=True)
     print(f"\nSetting up {PROJECT}: one to three minutes, mostly downloads.", flush=True)
@@ -395,7 +400,7 @@ def main():
         not_verified(f"a command could not be run: {error}")
     except KeyboardInterrupt:
         not_verified("it was interrupted")
-    print("\n" + WORDS["verified"].format(slug=SLUG, history=PROJECT / "tracking"))
+    print("\n" + say("verified").format(slug=SLUG, history=PROJECT / "tracking"))
     print(next_steps())
 
 

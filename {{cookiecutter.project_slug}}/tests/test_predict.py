@@ -1,5 +1,6 @@
 """Files are read and written by their endings, and an input is never the output."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from mlflow.types import ColSpec
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from {{ cookiecutter.__package }} import config
-from {{ cookiecutter.__package }}.lifecycle import predict, rows
+from {{ cookiecutter.__package }}.lifecycle import files, folders, predict, rows
+from {{ cookiecutter.__package }}.lifecycle.executors import Outcome
 from {{ cookiecutter.__package }}.lifecycle.loaded import Loaded
 from {{ cookiecutter.__package }}.lifecycle.rows import chunks
 
@@ -26,7 +28,7 @@ def source(tmp_path):
 def refused(target, source):
     """Return the sentence that refuses an output."""
     with pytest.raises(config.UserError) as told:
-        predict.check_output(target, source)
+        files.check_output(target, source)
     return str(told.value)
 
 
@@ -46,7 +48,7 @@ def test_an_output_that_is_the_input_is_refused_however_it_is_named(source, monk
         targets.append(folder / "IN.CSV")
     for target in targets:
         assert refused(target, source).startswith(f"{target} is the input: ")
-    predict.check_output(folder / "out.csv", source)
+    files.check_output(folder / "out.csv", source)
 
 
 def test_an_output_has_to_be_a_file_in_a_folder_outside_the_history(source):
@@ -62,7 +64,7 @@ def test_an_output_has_to_be_a_file_in_a_folder_outside_the_history(source):
 @pytest.mark.parametrize("name", ["a.csv", "a.CSV", "a.parquet", "a.PARQUET", "a.Parquet"])
 def test_endings_are_read_and_written_in_any_case(tmp_path, name):
     file = tmp_path / name
-    with predict.writing(file) as write:
+    with files.writing(file) as write:
         write(pd.DataFrame({"a": ["x", "y"]}))
     assert (file.read_bytes()[:4] == b"PAR1") == (name[2] in "pP")
     ((rows, done),) = chunks(file)
@@ -76,7 +78,7 @@ def test_what_a_link_names_is_written(tmp_path):
         link.symlink_to(tmp_path / "sub" / "out.csv")
     except OSError:
         pytest.skip("this system lets nobody make links")
-    with predict.writing(link) as write:
+    with files.writing(link) as write:
         write(pd.DataFrame({"a": [1]}))
     assert link.is_symlink() and (tmp_path / "sub" / "out.csv").read_text().split() == ["a", "1"]
 
@@ -90,6 +92,7 @@ class Gaps:
 
 NOTE = [ColSpec("string", "note", required=False), ColSpec("long", "n")]
 POINT = [ColSpec("double", "x")]
+COUNT = [ColSpec("long", "n")]
 
 
 @pytest.fixture
@@ -191,3 +194,81 @@ def test_each_class_has_its_probability(ask, tmp_path):
     X.head(5).assign(probability_yes=1).to_csv(tmp_path / "taken.csv", index=False)
     with pytest.raises(config.UserError, match="has a column probability_yes, as the output will"):
         ask(model, POINT, "taken.csv")
+
+
+# A folder
+
+
+class Even:
+    """A model that says which number is even."""
+
+    def predict(self, X):
+        return (X["n"] % 2 == 0).to_numpy()
+
+
+class Here:
+    """A slot in this process."""
+
+    def __init__(self, shared):
+        self.shared, self.done = shared, []
+
+    def idle(self):
+        return 1 - len(self.done)
+
+    def start(self, key, function, *args):
+        try:
+            self.done.append(Outcome(key, function(self.shared, *args), None))
+        except config.UserError as error:
+            self.done.append(Outcome(key, None, error))
+
+    def wait(self):
+        found, self.done = self.done, []
+        return found
+
+
+def test_a_folder_is_written_file_by_file_and_goes_on(ask, tmp_path, monkeypatch, capsys):
+    @contextmanager
+    def workers(jobs, cluster, shared):
+        assert jobs <= 2
+        yield Here(shared)
+
+    monkeypatch.setattr(folders, "workers", workers)
+    source, target = tmp_path / "in", tmp_path / "out"
+    (source / "2026").mkdir(parents=True)
+    for name, rows_of in {"a": 3, "2026/b": 5}.items():
+        pd.DataFrame({"n": range(rows_of)}).to_parquet(source / f"{name}.parquet")
+    (source / "bad.parquet").write_text("no table")
+    with pytest.raises(config.UserError, match="1 of 3 files failed: mend them and type the same"):
+        ask(Even(), COUNT, "in", "out")
+    told = capsys.readouterr().out
+    assert "Failed   bad.parquet" in told and "Wrote    2 files, 8 rows" in told
+    found = pd.read_parquet(target / "2026" / "b.parquet")
+    assert found["prediction"].notna().all() and found["n"].tolist() == [0, 1, 2, 3, 4]
+    assert {file.name for file in target.rglob("*") if file.is_file()} == {"a.parquet", "b.parquet"}
+
+    (source / "bad.parquet").unlink()
+    ask(Even(), COUNT, "in", "out")
+    assert "Skipped  2 files that version" in capsys.readouterr().out
+    pd.DataFrame({"n": range(4)}).to_parquet(source / "a.parquet")  # it has changed since
+    ask(Even(), COUNT, "in", "out")
+    told = capsys.readouterr().out
+    assert "Skipped  1 file " in told and "Wrote    1 file, 4 rows" in told
+
+
+def test_folders_that_cannot_be_used_get_a_sentence(ask, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, sentence in {
+        "other": "has no Parquet files",
+        "in/out": "lie in each other",
+        "nowhere/out": "There is no folder",
+        "file.csv": "is a file, and the input is a folder",
+    }.items():
+        (tmp_path / "file.csv").write_text("n\n1\n")
+        with pytest.raises(config.UserError, match=sentence):
+            ask(Even(), COUNT, "in", name)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_worker_that_does_not_see_the_files_says_so(tmp_path):
+    with pytest.raises(config.UserError, match="cannot see .*storage that all workers see"):
+        folders.predict_file(None, str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet"))

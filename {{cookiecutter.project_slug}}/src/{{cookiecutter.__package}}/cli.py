@@ -62,6 +62,25 @@ def train(
 
 
 @app.command()
+def tune(
+    trials: Annotated[int, typer.Option(min=1, help="Sets of parameters to try.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    cluster: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Dask scheduler, instead of processes here.")
+    ] = "",
+    resume: Annotated[
+        str, typer.Option(metavar="RUN_ID", help="Go on with an interrupted sweep.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of all randomness.")] = 0,
+) -> None:
+    """Search for the best parameters, and train the challenger with them."""
+    ownership.connect()
+    from .lifecycle import tune
+
+    tune.tune(trials, jobs, cluster, resume, seed)
+
+
+@app.command()
 def promote(
     version: Annotated[
         int | None, typer.Argument(min=1, help="Another version than the challenger.")
@@ -89,13 +108,19 @@ def rollback() -> None:
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows: .csv or .parquet.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Rows: .csv, .parquet, or a folder of .parquet.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The same rows with predictions.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, for a folder.")] = 1,
+    cluster: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Dask scheduler, instead of processes here.")
+    ] = "",
 ) -> None:
-    """Make predictions for a file with the champion."""
+    """Make predictions for a file, or a folder of files, with the champion."""
     from .lifecycle import predict
 
-    predict.predict(source, target)
+    predict.predict(source, target, jobs, cluster)
 
 
 @app.command()

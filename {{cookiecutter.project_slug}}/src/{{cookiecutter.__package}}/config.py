@@ -14,6 +14,7 @@ SETTINGS = ROOT / "mlflow.env"
 EXPERIMENT = "{{ cookiecutter.project_slug }}"
 GATE_EXPERIMENT = f"{EXPERIMENT}-gate"
 MONITORING_EXPERIMENT = f"{EXPERIMENT}-monitoring"
+TUNING_EXPERIMENT = f"{EXPERIMENT}-tuning"
 MODEL = "{{ cookiecutter.project_slug }}"
 LOGGED_FILES = "logged_files"  # tag of a run or a model: how many files it has at least
 VIEW = "?workflowType=machine_learning"  # otherwise the UI opens for language models

@@ -36,6 +36,7 @@ class Candidate:
     hashes: dict[str, np.ndarray]
     model: Any
     inputs: Inputs
+    trials: str = ""  # number of trials of the sweep that chose its parameters
 
     def __str__(self) -> str:
         return f"{self.alias}, version {self.version.version}"
@@ -72,7 +73,8 @@ def candidate_of(alias: str, version) -> Candidate:
     """Return what is known of a version; raise `UserError` if it cannot be judged."""
     import mlflow
 
-    run_id = registry.training_run(version).info.run_id
+    run = registry.training_run(version)
+    run_id, trials = run.info.run_id, run.data.tags.get("trials", "")
     found, hashes = record.read(run_id), record.row_hashes_of(run_id)
     label = f"The {alias}, version {version.version},"
     try:
@@ -80,7 +82,7 @@ def candidate_of(alias: str, version) -> Candidate:
         info, model = mlflow.models.Model.load(place), mlflow.sklearn.load_model(place)
     except Exception as error:  # whatever the reading of a model and its classes raises
         raise UserError(f"{label} cannot be loaded: {type(error).__name__}: {error}") from error
-    return Candidate(alias, version, found, hashes, model, inputs_of(info, label))
+    return Candidate(alias, version, found, hashes, model, inputs_of(info, label), trials)
 
 
 class Today:

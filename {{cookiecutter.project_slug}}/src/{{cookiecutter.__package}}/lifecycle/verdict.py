@@ -168,6 +168,8 @@ def show(verdict: Verdict, address: str) -> None:
         if (half := part.half_width) is not None:
             ends = f"{part.gain - half:+.4f} to {part.gain + half:+.4f}"
         print(f"Gain     {PRIMARY[0]} {part.gain:+.4f} (90 % interval: {ends}; {rows} rows)")
+    if trials := verdict.scored[0].candidate.trials:
+        print(f"Chosen   among {trials} trials by cross-validation on training rows")
     if verdict.parts[-1].gain is not None and verdict.tries > 1:
         print(f"Tries    best of {verdict.tries}: part of this gain may be luck")
 

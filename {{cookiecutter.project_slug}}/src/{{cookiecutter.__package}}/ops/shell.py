@@ -33,6 +33,13 @@ def quoted(*words: str | Path) -> str:
     return subprocess.list2cmdline(strings) if os.name == "nt" else shlex.join(strings)
 
 
+def install_extra(name: str) -> str:
+    """Return what to type to install an optional part of the project's dependencies."""
+    if (ROOT / "uv.lock").is_file():
+        return f"uv sync --extra {name}"
+    return f'{command("python")} -m pip install -e ".[{name}]"'
+
+
 def git(*words: str, wrong: int = 0) -> str:
     """Return the output of git in the project; exit code `wrong` is not an error either."""
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True)
