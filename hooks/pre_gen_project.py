@@ -17,9 +17,9 @@ TEXTS = {
 # Names that a project cannot have, besides Python's own words and modules. Names of other installed
 # packages and commands are found after the installation.
 DEPENDENCIES = """
-    distributed dotenv filelock hatchling hypothesis ipykernel matplotlib mlflow mypy nbclient
-    optuna packaging pandas pre-commit psutil pyarrow pytest python-dotenv ruff scikit-learn scipy
-    skops sklearn starlette typer uvicorn
+    boto3 distributed dotenv filelock flask-wtf hatchling hypothesis ipykernel matplotlib mlflow
+    mypy nbclient optuna packaging pandas pre-commit psutil psycopg pyarrow pytest python-dotenv
+    ruff scikit-learn scipy sklearn skops starlette typer uvicorn
 """
 SHELL = """
     activate alias apt awk bash bg bind break brew builtin caller case cat cd chmod chown clear cls

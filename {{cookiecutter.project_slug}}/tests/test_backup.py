@@ -358,7 +358,8 @@ def test_an_old_database_is_backed_up_and_upgraded_in_a_copy(kept, monkeypatch):
     newest = outdated(project)
     seen = []
 
-    def migrate(file, steps):
+    def migrate(uri, steps, folder):
+        file = folder / uri.removeprefix("sqlite:///")
         seen.append((steps, file == history.database(), len(history.known_backups())))
         write(file, f"UPDATE alembic_version SET version_num = '{newest}'")
         return True, ""
@@ -377,7 +378,8 @@ def test_an_upgrade_that_fails_changes_nothing(kept, monkeypatch, how):
     newest = outdated(project)
     before = content(project)
 
-    def migrate(file, steps):
+    def migrate(uri, steps, folder):
+        file = folder / uri.removeprefix("sqlite:///")
         if how != "stops half way":
             write(file, f"UPDATE alembic_version SET version_num = '{newest}'")
         if how == "loses rows":

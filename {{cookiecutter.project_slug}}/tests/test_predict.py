@@ -12,7 +12,12 @@ from mlflow.types import ColSpec
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from {{ cookiecutter.__package }} import config
-from {{ cookiecutter.__package }}.lifecycle import files, folders, predict, rows
+from {{ cookiecutter.__package }}.lifecycle import (
+    files,
+    folders,
+    predict,
+    rows,
+)
 from {{ cookiecutter.__package }}.lifecycle.executors import Outcome
 from {{ cookiecutter.__package }}.lifecycle.loaded import Loaded
 from {{ cookiecutter.__package }}.lifecycle.rows import chunks

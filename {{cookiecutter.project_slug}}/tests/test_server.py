@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 from {{ cookiecutter.__package }} import config
 from {{ cookiecutter.__package }}.config import UserError
 from {{ cookiecutter.__package }}.ops import (
+    addresses,
     doctor,
     history,
     ownership,
     server,
+    start,
     upgrade,
 )
 
@@ -105,8 +107,8 @@ def test_the_page_to_begin_with_is_the_project_s_experiment(monkeypatch, answer,
             raise OSError("404")
         return json.dumps({"experiment": answer})
 
-    monkeypatch.setattr(server, "request", request)
-    assert server.start_page("http://127.0.0.1:1") == f"http://127.0.0.1:1{page}{config.VIEW}"
+    monkeypatch.setattr(start, "request", request)
+    assert start.start_page("http://127.0.0.1:1") == f"http://127.0.0.1:1{page}{config.VIEW}"
 
 
 @contextlib.contextmanager
@@ -157,7 +159,7 @@ def test_a_server_is_ours_by_its_artifacts_and_its_database(project, tmp_path):
 
 @pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.9\r\n", b""])
 def test_what_speaks_no_http_or_nothing_is_a_stranger(project, monkeypatch, greeting):
-    monkeypatch.setattr(ownership, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(addresses, "ANSWER_SECONDS", 0.2)
 
     def speak():
         with contextlib.suppress(OSError):
@@ -274,14 +276,14 @@ def test_one_that_starts_or_stops_is_waited_for(project, monkeypatch, capsys):
 
 def started(*words):
     """Return what `start-server` prints, and the error that ends it."""
-    app = server.typer.Typer()
-    app.command()(server.start)
+    app = start.typer.Typer()
+    app.command()(start.start)
     done = CliRunner().invoke(app, words)
     return done.stdout, str(done.exception or "")
 
 
 def test_a_port_that_is_taken_starts_nothing(project, settings, monkeypatch):
-    monkeypatch.setattr(ownership, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(addresses, "ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings(f"http://127.0.0.1:{taken.getsockname()[1]}")
         said, error = started()
@@ -303,7 +305,7 @@ def test_what_cannot_work_is_refused_before_a_server_starts(project, monkeypatch
     def refuse():
         raise UserError(name)
 
-    monkeypatch.setattr(server, "Server", lambda port: pytest.fail("it started"))
+    monkeypatch.setattr(server, "Server", lambda *words: pytest.fail("it started"))
     monkeypatch.setattr(server, "listens", lambda uri: False)
     monkeypatch.setattr(module, name, refuse)
     assert started() == ("", name)
@@ -313,7 +315,7 @@ def test_a_running_server_is_proved_and_shown_instead_of_started_twice(
     project, monkeypatch, settings
 ):
     shown = []
-    monkeypatch.setattr(server.webbrowser, "open", shown.append)
+    monkeypatch.setattr(start.webbrowser, "open", shown.append)
     with answering(history.artifacts()) as uri:
         settings(uri)
         assert started("--open")[0].startswith(f"This project's server already runs at {uri}")
@@ -329,9 +331,9 @@ def test_a_server_that_loses_files_is_not_called_checked(project, monkeypatch):
             (history.artifacts() / path.partition("artifacts/artifacts/")[2]).write_bytes(b"other")
 
     (history.artifacts() / ".owner").mkdir()
-    monkeypatch.setattr(server, "request", request)
+    monkeypatch.setattr(start, "request", request)
     with pytest.raises(UserError, match="A test file could not go .*: its content changed"):
-        server.prove("http://127.0.0.1:1")
+        start.prove("http://127.0.0.1:1")
 
 
 def test_a_server_that_ends_early_tells_its_last_words(project, monkeypatch):
@@ -342,7 +344,7 @@ def test_a_server_that_ends_early_tells_its_last_words(project, monkeypatch):
             return 1
 
     class Started(server.Server):
-        def __init__(self, port):
+        def __init__(self, port, settings):
             self.uri, self.tail = ownership.address(port), ["no such table"]
             self.process = Process()
             self.reader = threading.Thread()
@@ -399,7 +401,7 @@ def test_only_a_first_start_is_said_to_be_the_longest(place, monkeypatch, first)
     said = []
 
     class Started:
-        def __init__(self, port):
+        def __init__(self, *words):
             pass
 
         def stop(self):

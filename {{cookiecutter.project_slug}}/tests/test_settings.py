@@ -6,7 +6,7 @@ import pytest
 
 from {{ cookiecutter.__package }} import cli, config
 from {{ cookiecutter.__package }}.config import UserError
-from {{ cookiecutter.__package }}.ops import access, history, ownership
+from {{ cookiecutter.__package }}.ops import access, history, logins, ownership
 
 
 @pytest.fixture
@@ -144,8 +144,32 @@ def test_the_network_is_let_in_by_the_file_only_and_told_what_it_means(write, ca
     with pytest.raises(UserError, match="Add 10.1.2.3,10.1.2.3:. to MLFLOW_SERVER_ALLOWED_HOSTS"):
         access.refuse_exposure()
     write(access.HOSTS, "localhost,10.1.2.3,10.1.2.3:*")
+    with pytest.raises(UserError, match="other machines can reach: write PROJECT_AUTH=basic-auth"):
+        access.refuse_exposure()
+    write("PROJECT_AUTH", "basic-auth")
+    with pytest.raises(UserError, match="MLFLOW_AUTH_ADMIN_USERNAME is not set"):
+        access.refuse_exposure()
+    for name, length in logins.SHORTEST.items():
+        write(name, "x" * length, shell=True)
     access.refuse_exposure()
-    assert "MLFLOW_HOST is 10.1.2.3: there is no login, so anyone" in capsys.readouterr().out
+    assert "answers to these names only" in capsys.readouterr().out
+    write(logins.KEY, "x" * 31, shell=True)
+    with pytest.raises(UserError, match=f"{logins.KEY} has 31 characters, not 32 or more"):
+        access.refuse_exposure()
+
+
+def test_no_login_by_a_shell_and_no_secret_in_the_file(write):
+    write("PROJECT_AUTH", "basic-auth")
+    write("PROJECT_AUTH", "", shell=True)
+    with pytest.raises(UserError, match="Your shell sets PROJECT_AUTH, which can open"):
+        access.refuse_exposure()
+    write("PROJECT_AUTH", "basic", shell=True)
+    with pytest.raises(UserError, match="PROJECT_AUTH is basic: write basic-auth"):
+        access.refuse_exposure()
+    write("PROJECT_AUTH", "")
+    write("PGPASSWORD", "secret")
+    with pytest.raises(UserError, match="is in git, and has PGPASSWORD: remove the line"):
+        access.refuse_exposure()
 
 
 def test_a_server_that_checks_no_names_is_refused(write):

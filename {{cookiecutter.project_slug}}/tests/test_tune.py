@@ -13,7 +13,12 @@ from sklearn.linear_model import LogisticRegression
 
 from {{ cookiecutter.__package }} import config, data, model
 from {{ cookiecutter.__package }}.config import UserError
-from {{ cookiecutter.__package }}.lifecycle import contract, executors, trials, tune
+from {{ cookiecutter.__package }}.lifecycle import (
+    contract,
+    executors,
+    trials,
+    tune,
+)
 
 pytestmark = pytest.mark.usefixtures("tracking_server", "task")
 

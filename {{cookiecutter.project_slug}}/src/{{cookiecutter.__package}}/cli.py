@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import config
-from .ops import history, ownership, shell
+from .ops import history, ownership, shared, shell
 
 SERVE_PORT = "PROJECT_SERVE_PORT"
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -200,6 +200,7 @@ def backup(
     ] = None,
 ) -> None:
     """Write the whole history into one file; the server may run."""
+    shared.refuse_elsewhere("backup")
     from .ops import backup
 
     backup.backup(file)
@@ -208,11 +209,26 @@ def backup(
 @app.command()
 def restore(file: Annotated[Path, typer.Argument(help="A file that backup wrote.")]) -> None:
     """Replace the history by a backup; the old history is kept beside it."""
+    shared.refuse_elsewhere("restore")
     from .ops import backup
 
     if sentence := ownership.in_use():
         raise config.UserError(sentence)
     backup.restore(file)
+
+
+@app.command()
+def migrate(
+    to: Annotated[str, typer.Option(metavar="URI", help="postgresql://USER@HOST/DATABASE, empty.")],
+    artifacts: Annotated[
+        str,
+        typer.Option(metavar="URI", help="s3://BUCKET/PATH, or leave the files where they are."),
+    ] = "",
+) -> None:
+    """Move the whole history to PostgreSQL and an object store, with every id."""
+    from .ops import migrate
+
+    migrate.migrate(to, artifacts)
 
 
 @app.command()

@@ -7,6 +7,7 @@ module that defines it, called with what all tasks share and with arguments of i
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +19,7 @@ from ..config import MODEL, UserError
 from ..ops.shell import install_extra
 
 WAIT_SECONDS = 30  # for the first worker of a cluster
+GONE = "The scheduler of the cluster is gone"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of a process: one
 
 _shared: Any = None  # in a process of this machine: what all tasks share
@@ -79,6 +81,8 @@ class Workers:
         raise NotImplementedError
 
     def _outcome(self, future: futures.Future, call: Call) -> Outcome | None:
+        if future.cancelled():
+            return Outcome(call.key, None, futures.CancelledError())
         error = future.exception()
         return Outcome(call.key, None if error else future.result(), error)
 
@@ -132,11 +136,16 @@ class Cluster(Workers):
         super().__init__()
         self._client = client
         self._executor = client.get_executor(pure=False)  # else two equal calls are one task
-        self._shared = client.scatter(shared, broadcast=True)
+        # The result of a task is made again when the workers that hold it die; what is scattered
+        # would be lost with them.
+        self._shared = client.submit(_itself, shared, pure=False)
 
     def slots(self) -> int:
         """Return the number of the workers' threads."""
-        return sum(self._client.nthreads().values())
+        try:
+            return sum(self._client.nthreads().values())
+        except (OSError, TimeoutError) as error:
+            raise Gone(GONE) from error
 
     def _submit(self, call: Call) -> futures.Future:
         return self._executor.submit(call.function, self._shared, *call.args)
@@ -145,7 +154,7 @@ class Cluster(Workers):
         """Return the tasks that ended; raise `Gone` if the scheduler does not answer any more."""
         found = super().wait(seconds)
         if self._client.status != "running" or any(_is_lost(one.error) for one in found):
-            raise Gone("The scheduler of the cluster is gone")
+            raise Gone(GONE)
         return found
 
 
@@ -155,6 +164,10 @@ def _is_lost(error: BaseException | None) -> bool:
         "FutureCancelledError",
         "CommClosedError",
     )
+
+
+def _itself(shared: Any) -> Any:
+    return shared
 
 
 def _prepare(shared: Any) -> None:
@@ -213,6 +226,7 @@ def _connected(address: str) -> Iterator[Any]:
         client = Client(address, timeout=f"{WAIT_SECONDS} s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"There is no Dask scheduler at {address}: start one first.") from error
+    warnings.filterwarnings("ignore", "Sending large graph")  # once, and it has to go there
     with client:
         try:
             client.wait_for_workers(1, timeout=WAIT_SECONDS)

@@ -12,7 +12,6 @@ from ..config import MODEL, VIEW, UserError
 from ..data import TARGET
 from ..model import TASK
 from ..ops import ownership
-from ..ops.shell import hush
 from . import batches, contract, record, report
 from .drawings import draw
 from .drift import compare
@@ -40,7 +39,6 @@ def monitor(source: Path | None = None, labels: Path | None = None, retrain: boo
     `UserError` if there is nothing, or too little, to compare.
     """
     uri = ownership.connect()
-    hush()
     contract.check_names()
     if not (champion := version_of("champion")):
         raise UserError("There is no champion to monitor: promote a version first.")

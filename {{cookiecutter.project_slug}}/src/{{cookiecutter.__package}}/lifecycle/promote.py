@@ -4,7 +4,6 @@ import json
 
 from ..config import GATE_EXPERIMENT, VIEW, UserError
 from ..ops import ownership
-from ..ops.shell import hush
 from . import contract, record, registry
 from .candidate import Candidate, Scored, Today, candidate_of, score, unseen_rows
 from .provenance import run_tags
@@ -22,7 +21,6 @@ def promote(unopposed: bool = False, number: int | None = None) -> None:
     uri = ownership.connect()
     import mlflow
 
-    hush()
     contract.check_names()
     champion = registry.version_of("champion")
     try:

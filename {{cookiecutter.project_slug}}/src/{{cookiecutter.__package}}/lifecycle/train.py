@@ -10,7 +10,6 @@ import numpy as np
 from .. import data, model
 from ..config import EXPERIMENT, MODEL, VIEW, UserError
 from ..ops import ownership
-from ..ops.shell import hush
 from . import batches, contract, record
 from .model_store import log_model, prove
 from .parts import Rows, rows_of
@@ -27,7 +26,6 @@ def train(changes=None, seed=0, register=True, reports: list[str] | None = None)
     its contract, if the model cannot be fitted, or if a later command could not use it.
     """
     uri = ownership.connect()
-    hush()
     contract.check_names()
     params = contract.check_parameters(model.PARAMS | (changes or {}))
     rows = rows_of_run(params, reports)

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from .. import data, model
 from ..config import MODEL, TUNING_EXPERIMENT, VIEW, UserError
 from ..ops import ownership
-from ..ops.shell import command, hush
+from ..ops.shell import command
 from . import batches, contract, record, registry, sweep, trials
 from .executors import Gone, Outcome, Workers, workers
 from .folds import Folded, fold_metrics, folded
@@ -30,7 +30,6 @@ def tune(count: int, jobs: int = 1, cluster: str = "", resume: str = "", seed: i
     Raises `UserError` if no trial ends well, or if the sweep is interrupted.
     """
     uri = ownership.connect()
-    hush()
     contract.check_names()
     contract.check_parameters(model.PARAMS)
     if not hasattr(model, "space"):

@@ -5,7 +5,8 @@ import re
 
 from .. import config
 from ..config import SETTINGS, UserError, how_to_fix, set_by_shell, setting
-from .ownership import EVERYWHERE, LOOPBACK
+from . import logins
+from .addresses import EVERYWHERE, LOOPBACK
 
 HOSTS, ORIGINS = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
 UNGUARDED = "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"
@@ -19,7 +20,8 @@ OPENING = re.compile(
 def opened_by_shell() -> list[str]:
     """Return the variables set by the shell that can open the server to others."""
     host = ["MLFLOW_HOST"] * (setting("MLFLOW_HOST") not in LOOPBACK)
-    found = [*host, *sorted(filter(OPENING.fullmatch, config.SHELL))]
+    no_login = [logins.AUTH] * (not logins.wanted())
+    found = [*host, *no_login, *sorted(filter(OPENING.fullmatch, config.SHELL))]
     return [name for name in found if set_by_shell(name) and not (name == UNGUARDED and guarded())]
 
 
@@ -29,10 +31,12 @@ def guarded() -> bool:
 
 
 def refuse_exposure() -> None:
-    """Print a warning if the server listens to the network.
+    """Print the names that the server answers to if it listens to the network.
 
-    Raises `UserError` if that, or access for any web page, was not decided in `mlflow.env`.
+    Raises `UserError` if that, or access for any web page, was not decided in `mlflow.env`, and if
+    the server would ask for no login there.
     """
+    logins.check()
     host, allowed = setting("MLFLOW_HOST"), setting(HOSTS)
     if named := opened_by_shell():
         raise UserError(
@@ -47,12 +51,12 @@ def refuse_exposure() -> None:
         return
     if host != EVERYWHERE and host not in entries(allowed):
         raise UserError(f"Add {host},{host}:* to {HOSTS} in {SETTINGS}.")
-    print(
-        f"MLFLOW_HOST is {host}: there is no login, so anyone who can reach this machine can "
-        "read, change and delete every run and model.\nThe server answers to these names only "
-        f"({HOSTS}): {allowed}",
-        flush=True,
-    )
+    if not logins.wanted():
+        raise UserError(
+            f"MLFLOW_HOST is {host}, which other machines can reach: write {logins.AUTH}="
+            f"{logins.PLUGIN} in {SETTINGS}, so that the server asks for a login."
+        )
+    print(f"The server answers to these names only ({HOSTS}): {allowed}", flush=True)
 
 
 def entries(text: str) -> list[str]:

@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..config import UserError
+from . import shared
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -68,6 +69,7 @@ NOTHING: dict[str, dict[str, list]] = {
     "/ajax-api/3.0/mlflow/scorers/list": {"scorers": []},
 }
 ASSISTANT = "/ajax-api/3.0/mlflow/assistant/config"
+REFUSED = "start-server: "  # begins the sentence of a server that does not start
 STARTUP_FAILURE = 3  # uvicorn's own: it then starts no further worker
 # What MLflow's server reads at its import, too early here: it needs a process of its own.
 APART = ("MLFLOW_STATIC_PREFIX", "MLFLOW_EXPOSE_PROMETHEUS")
@@ -120,12 +122,17 @@ def create_app() -> ASGIApp:
     if supervisor := multiprocessing.parent_process():
         threading.Thread(target=_end_with, args=[supervisor], daemon=True).start()
     try:
-        keep_artifacts_below(os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
+        keep_artifacts_below(destination := os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
+        if "://" in destination:
+            shared.probe(destination)
         if plugin := os.environ.get("PROJECT_AUTH"):
             return Closed(entry_points(group="mlflow.app")[plugin].load()())
         from mlflow.server.fastapi_app import app
 
         return Closed(app)
+    except UserError as error:
+        print(f"{REFUSED}{error}", file=sys.stderr)
+        raise SystemExit(STARTUP_FAILURE) from None
     except (AttributeError, ImportError, LookupError) as error:
         print(f"MLflow {version('mlflow')} cannot be closed to others: {error!r}.", file=sys.stderr)
         raise SystemExit(STARTUP_FAILURE) from None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import psutil
 
 from ..config import UserError
-from . import ownership
+from . import ownership, shared
 from .check_history import backups, experiments, files, store, strays, unfinished
 from .check_project import disk, environment, ignored, place, server, settings
 
@@ -26,7 +26,7 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Return the findings of all checks; a check that fails is reported as wrong."""
     findings = []
-    for check in CHECKS:
+    for check in (environment, settings, shared.shared_history) if shared.elsewhere() else CHECKS:
         try:
             findings += [Finding(check.__name__, *finding) for finding in check()]
         except FAILURES as error:

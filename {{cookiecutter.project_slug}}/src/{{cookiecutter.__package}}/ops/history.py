@@ -149,16 +149,23 @@ def steps_behind(file: Path) -> int:
 
     Raises `UserError` if a newer MLflow wrote it, or if it cannot be read.
     """
-    known, reached = migrations(), schema(file)
+    return steps_from(schema(file), file)
+
+
+def steps_from(reached: str, where: Path | str) -> int:
+    """Return the number of migrations from a revision to the newest; from "", of all."""
+    known = migrations()
+    if not reached:
+        return len(known)
     if reached not in known:
-        raise UserError(newer_schema(file, reached))
+        raise UserError(newer_schema(where, reached))
     behind = [next(iter(known.keys() - known.values()))]
     while behind[-1] != reached:
         behind.append(known[behind[-1]])
     return len(behind) - 1
 
 
-def newer_schema(file: Path, reached: str) -> str:
+def newer_schema(file: Path | str, reached: str) -> str:
     """Return the sentence on a database whose schema the installed MLflow does not know."""
     return (
         f"{file} was written by a newer MLflow than the installed {version('mlflow')} (its schema "

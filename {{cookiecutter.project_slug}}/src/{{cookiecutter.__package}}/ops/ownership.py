@@ -3,15 +3,12 @@
 import json
 import os
 import re
-import socket
 import sqlite3
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,16 +16,13 @@ import psutil
 
 from .. import config
 from ..config import ROOT, SETTINGS, UserError, from_shell, how_to_fix, set_by_shell, setting
-from . import history
+from . import history, logins, shared
+from .addresses import ADDRESS, EVERYWHERE, LOOPBACK, address, check_login, listens, request
 from .history import artifacts, database
 from .shell import command
 
-ANSWER_SECONDS = 3
 START_SECONDS = 300  # without compiled bytecode, on a busy machine, a start can take 100 s
-ADDRESS = ("MLFLOW_TRACKING_URI", "MLFLOW_HOST", "MLFLOW_PORT")
 STORES = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-EVERYWHERE = "0.0.0.0"
 # Variables that would send part of the history elsewhere.
 DIVERTING = (
     "MLFLOW_REGISTRY_URI",
@@ -38,12 +32,6 @@ DIVERTING = (
     "MLFLOW_DEFAULT_ARTIFACT_ROOT",
     "MLFLOW_SERVE_ARTIFACTS",
 )
-
-
-def address(port: int | str | None = None) -> str:
-    """Return the address of this project's server on `port`, or on the port of the settings."""
-    host = setting("MLFLOW_HOST").replace(EVERYWHERE, "127.0.0.1")
-    return f"http://{host}:{port or config.port('MLFLOW_PORT')}"
 
 
 def refuse_diversions() -> None:
@@ -56,33 +44,15 @@ def refuse_diversions() -> None:
         )
 
 
-def request(uri: str, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
-    """Return the response of the API of the server at `uri`; raise `OSError` if there is none."""
-    asked = urllib.request.Request(f"{uri}/api/2.0/{path}", data=body, method=method)
-    try:
-        with urllib.request.urlopen(asked, timeout=ANSWER_SECONDS) as answer:
-            return answer.read()
-    except HTTPException as error:  # another program, which does not speak HTTP
-        raise OSError(f"{uri} does not speak HTTP: {error!r}") from error
-
-
-def listens(uri: str) -> bool:
-    """Return whether a program accepts connections at `uri`."""
-    try:
-        place = urlsplit(uri).hostname, urlsplit(uri).port or 80
-    except ValueError as error:
-        raise UserError(f"{uri} is not an address ({error}): {how_to_fix(*ADDRESS)}.") from error
-    with suppress(OSError, UnicodeError), socket.create_connection(place, ANSWER_SECONDS):
-        return True
-    return False
-
-
 def owns(uri: str) -> bool:
     """Return whether the server at `uri` serves this history.
 
     A nonce written into the artifact folder must be readable through the server's API, which tells
     copies of a project apart; and the server's newest experiment must be in the database file.
+    A server with logins gives no artifacts away: the holder of the history's lock is believed.
     """
+    if logins.wanted():
+        return (history.owner() or "").startswith(f"{uri} ")
     nonce = artifacts() / ".owner" / uuid.uuid4().hex
     newest = "mlflow/experiments/search?max_results=1&view_type=ALL&order_by=creation_time%20DESC"
     try:
@@ -120,9 +90,16 @@ def listeners() -> Iterator[tuple[int, psutil.Process]]:
                     yield connection.laddr.port, process
 
 
+def listening(uri: str) -> list[psutil.Process]:
+    """Return the processes that listen on the port of `uri`, as far as this user can see them."""
+    return [process for port, process in listeners() if port == urlsplit(uri).port]
+
+
 def started_here(process: psutil.Process) -> bool:
     """Return whether `process` is an MLflow started in this project, for any history."""
-    return Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline())
+    with suppress(psutil.Error):
+        return Path(process.cwd()) == ROOT and "mlflow" in " ".join(process.cmdline())
+    return False
 
 
 def serves_here(process: psutil.Process) -> bool:
@@ -192,9 +169,8 @@ def own_server() -> str | None:
     """Return the address of this history's running server, on any port; None if there is none."""
     found = dict.fromkeys([address(), *re.findall(r"http://\S+", history.owner() or "")])
     for port, process in listeners():
-        with suppress(psutil.Error):
-            if started_here(process):
-                found[address(port)] = None
+        if started_here(process):
+            found[address(port)] = None
     return next((uri for uri in found if listens(uri) and owns(uri)), None)
 
 
@@ -203,6 +179,8 @@ def await_server() -> str | None:
 
     Raises `UserError` if one does not answer, or if its files are gone.
     """
+    if shared.is_shared():
+        return address() if any(map(started_here, listening(address()))) else None
     if sentence := displaced_server():
         raise UserError(sentence)
     for _ in waiting("for a server of this history that does not answer"):
@@ -238,11 +216,12 @@ def connect() -> str:
     if not uri.startswith(("http://", "https://")):
         remedy = how_to_fix("MLFLOW_TRACKING_URI")
         raise UserError(f"{uri}{from_shell(*ADDRESS)} is not the address of a server: {remedy}.")
-    answers, local = listens(uri), urlsplit(uri).hostname in LOOPBACK
+    answers, local = listens(uri), not shared.elsewhere() and urlsplit(uri).hostname in LOOPBACK
     if local and (sentence := displaced_server()):
         raise UserError(sentence)
     if not answers:
         raise UserError(nobody_at(uri))
+    check_login(uri)
     if not local:
         print(f"Server   {uri}{from_shell(*ADDRESS)}, not verified", flush=True)
     elif owns(uri) or ((history.owner() or "").startswith(uri) and owns(uri)):  # it may be busy
@@ -255,7 +234,9 @@ def connect() -> str:
 
 def nobody_at(uri: str) -> str:
     """Return the sentence on a server that does not answer at `uri`."""
-    if elsewhere := own_server():
+    if shared.elsewhere() == uri:
+        return f"No server answers at {uri}{from_shell(*ADDRESS)}: ask whoever runs it."
+    if not shared.elsewhere() and (elsewhere := own_server()):
         remedy = f"set MLFLOW_TRACKING_URI={elsewhere}, or start it again on the settings' port"
         if elsewhere == config.WRITTEN.get("MLFLOW_TRACKING_URI"):
             remedy = how_to_fix(*ADDRESS)
@@ -267,23 +248,24 @@ def nobody_at(uri: str) -> str:
 
 def whose(uri: str) -> str:
     """Return a remark on the process that serves this history at `uri`."""
+    if shared.is_shared():
+        return ""
     if owner := re.search(r"\(process \d+\)", history.owner() or ""):
         return f" {owner[0]}"
-    pids = [str(process.pid) for port, process in listeners() if port == urlsplit(uri).port]
+    pids = [str(process.pid) for process in listening(uri)]
     return f": a plain MLflow (process {', '.join(pids) or 'unknown'}), without start-server"
 
 
 def held(uri: str) -> str:
     """Return the sentence on the process at `uri`, as far as this user can see it."""
     holder = "another program"
-    for port, process in listeners():
+    for process in listening(uri):
         with suppress(psutil.Error):
-            if port == urlsplit(uri).port:
-                holder = f"process {process.pid} ({process.name()}, started in {process.cwd()})"
-                if started_here(process):
-                    holder = f"this project's {holder}"
-                    what = "which does not answer or serves another history: try again, or end it"
-                    return f"{uri} is held by {holder}, {what}."
+            holder = f"process {process.pid} ({process.name()}, started in {process.cwd()})"
+            if started_here(process):
+                holder = f"this project's {holder}"
+                what = "which does not answer or serves another history: try again, or end it"
+                return f"{uri} is held by {holder}, {what}."
     return f"{uri}{from_shell(*ADDRESS)} is held by {holder}: {other_port(uri)}."
 
 

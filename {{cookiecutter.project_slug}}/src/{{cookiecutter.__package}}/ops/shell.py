@@ -75,6 +75,7 @@ def own_temporary_folder() -> Iterator[None]:
 
 def hush() -> None:
     """Silence the messages of MLflow that appear on every run and need no action."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
     models = logging.getLogger("mlflow.models.model")  # `train` proves more, and by our own reader
     models.addFilter(lambda record: "serving input example" not in record.getMessage())
@@ -104,6 +105,7 @@ def run(app: Callable[[], None], advice: Callable[[], str] = str) -> None:
             signal.signal(number, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):  # for paths that a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
+    hush()
     try:
         _check_environment()
         app()

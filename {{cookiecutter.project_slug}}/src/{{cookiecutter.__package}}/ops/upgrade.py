@@ -59,7 +59,7 @@ def upgrade(steps: int) -> None:
     with tempfile.TemporaryDirectory(dir=database().parent, prefix=".upgrade-") as folder:
         copy = Path(folder, DATABASE)
         snapshot(copy)
-        done, said = migrate(copy, steps)
+        done, said = migrate(f"sqlite:///{copy.name}", steps, copy.parent)
         after = row_counts(copy)
         lost = [name for name, count in before.items() if after.get(name, count) < count]
         if not done or lost or steps_behind(copy):
@@ -70,14 +70,14 @@ def upgrade(steps: int) -> None:
         copy.replace(database())
 
 
-def migrate(file: Path, steps: int) -> tuple[bool, str]:
+def migrate(uri: str, steps: int, folder: Path | None = None) -> tuple[bool, str]:
     """Upgrade a database with MLflow; return whether that worked, and the last error it printed."""
-    words = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file.name}"]
+    words = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
     told = ""
     with typer.progressbar(length=steps, label="Upgrading") as bar:
         migration = subprocess.Popen(
             words,
-            cwd=file.parent,
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
