@@ -7,7 +7,8 @@ rows without replacement, which a model that saw neither scores; and, five times
 a made-up table with numbers, ties, skew, categories, text, missing values, and values that occur
 once. Decay: 30 models of equal quality answer 400 held-out rows and 1000 later ones; once the
 first is watched, and once the one that was the best on the held-out rows, as after 30 attempts at
-the gate. Then a model that is exactly at its threshold. Last, how far off the extrapolated
+the gate. They err on the same rows, as a model does that is trained again, or on others. Then a
+model that is exactly at its threshold. Last, how far off the extrapolated
 p-values of tables of counts are.
 """
 
@@ -90,13 +91,16 @@ class Scores:
         return (X[self.name] > 0.5).astype(int).to_numpy()
 
 
-def candidates(generator):
-    """Return whether decay is said of the first of equal models, and of the best of them."""
+def candidates(generator, own):
+    """Return whether decay is said of the first of equal models, and of the best of them.
+
+    What each errs by on its own has a standard deviation of `own`, beside 1 that all share.
+    """
     size = HELD_OUT + LATER
     truth = (generator.random(size) < 0.4).astype(int)
     known = 2 * truth + generator.normal(size=size)  # what all of them see
     rows = {
-        str(k): 1 / (1 + np.exp(1 - known - 0.7 * generator.normal(size=size)))
+        str(k): 1 / (1 + np.exp(1 - known - own * generator.normal(size=size)))
         for k in range(CANDIDATES)
     }
     table = pd.DataFrame(rows | {data.TARGET: truth})
@@ -157,9 +161,11 @@ def main():
         many = sum(made_up_rows(generator, new=new) for _ in range(MADE_UP))
         print(f"made up, 5000 against {new:4} rows, 31 columns    {share(many, MADE_UP)} of drift")
     quality.measure = fast_measure
-    first, best = np.array([candidates(generator) for _ in range(MADE_UP)]).sum(axis=0)
-    print(f"any of {CANDIDATES} equal models, 400 against 1000    {share(first, MADE_UP)} of decay")
-    print(f"the best of them on the held-out rows          {share(best, MADE_UP)} of decay")
+    for what, own in (("alike", 0.3), ("different", 0.7)):
+        said = [candidates(generator, own) for _ in range(MADE_UP)]
+        first, best = np.array(said).sum(axis=0)
+        print(f"any of {CANDIDATES} {what} models          {share(first, MADE_UP)} of decay")
+        print(f"the best of them on the held-out rows  {share(best, MADE_UP)} of decay")
     quality.THRESHOLDS["recall"] = (">=", 0.85)
     at = sum(at_the_threshold(generator) for _ in range(MADE_UP))
     print(f"recall exactly at its threshold, 400 labels    {share(at, MADE_UP)} of decay")

@@ -34,29 +34,36 @@ def picture(page, uv_project, pytestconfig):
     folder = pytestconfig.getoption("pictures")
 
     def take(name, about):
-        about, file = json.dumps(about), Path(folder or ROOT / "docs").resolve() / f"{name}.png"
-        if folder:
-            page.screenshot(path=file)
-            uv_project.python(f"""
+        file = Path(folder or ROOT / "docs").resolve() / f"{name}.png"
+        keep_picture(page, uv_project, file, about, again=bool(folder))
+
+    return take
+
+
+def keep_picture(page, project, file, about, again):
+    """Take a picture of `page` if `again`, else assert that the one in `file` is of that page."""
+    about = json.dumps(about)
+    if again:
+        file.parent.mkdir(exist_ok=True)
+        page.screenshot(path=file)
+        project.python(f"""
 from PIL import Image, PngImagePlugin
 text = PngImagePlugin.PngInfo()
 text.add_text("Description", {about!r})
 small = Image.open({str(file)!r}).convert("RGB").quantize(128, dither=Image.Dither.NONE)
 small.save({str(file)!r}, optimize=True, pnginfo=text)""")
-        kept = uv_project.python(f"""
+    kept = project.python(f"""
 from PIL import Image
 print(Image.open({str(file)!r}).text.get("Description"))""")
-        assert kept == about, f"{file} shows another page: take it again, with --pictures docs"
-        assert file.stat().st_size < 100_000
-
-    return take
+    assert kept == about, f"{file} shows another page: take it again, with --pictures docs"
+    assert file.stat().st_size < 100_000
 
 
 def test_the_links_lead_to_the_run_its_pictures_and_the_version(
     page, server, uv_project, picture, tmp_path
 ):
     done = uv_project.run(uv_project.train)
-    run, version = (line.split()[1] for line in done.stdout.splitlines()[-2:])
+    run, version = (line.split()[1] for line in done.stdout.splitlines()[-3:-1])
 
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/bash\necho "$1" > {tmp_path}/opened\n')

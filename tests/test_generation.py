@@ -1,6 +1,7 @@
 """Every answer gives a whole, clean project; an impossible one gives a sentence, no more."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ ALWAYS = CODE | {
     "mlflow.env",
     "notebooks/explore.ipynb",
     "pyproject.toml",
+    "template.json",
     "tracking/.gitkeep",
 }
 OF_ENVIRONMENT = {"uv": set(), "venv": {"requirements.txt"}, "conda": {"environment.yml"}}
@@ -83,7 +85,7 @@ def test_nothing_of_the_template_is_left_and_texts_stand_as_typed(baked):
         assert "{%" not in text and "cookiecutter." not in text and "{{" not in text
         assert text.endswith("\n") and not text.endswith("\n\n")
     with_port = [file.name for file, text in files.items() if answers["mlflow_port"] in text]
-    assert with_port == ["mlflow.env"]
+    assert {*with_port} == {"mlflow.env", "template.json"}
     settings = files[path / "mlflow.env"]
     assert settings.count(answers["mlflow_port"]) == 1, "it is the scoring server's, too"
     others = settings.partition("\n# Ours, not MLflow's: ")[2]
@@ -101,6 +103,20 @@ def test_nothing_of_the_template_is_left_and_texts_stand_as_typed(baked):
     assert project.get("authors", [{"name": ""}])[0]["name"] == one_line["author_name"]
     readme = files[path / "README.md"]
     assert readme.startswith(f"# {one_line['project_name']}\n\n{one_line['description']}\n")
+
+
+def test_a_project_knows_its_template_and_its_answers(baked):
+    path, answers = baked
+    kept = json.loads((path / "template.json").read_text("utf-8"))
+    assert kept["answers"] == {name: answers[name] for name in ASKED}
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert kept["version"] == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"/blob/v{version}/docs/hands-on." in (path / "README.md").read_text("utf-8")
+    linked = re.findall(
+        rf"/blob/v{version}/(docs/[\w./-]+)", (path / "README.md").read_text("utf-8")
+    )
+    assert linked and all((ROOT / name).is_file() for name in linked)
 
 
 def test_the_readme_is_in_the_language_asked_for(baked):

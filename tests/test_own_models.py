@@ -86,6 +86,7 @@ print(data.split(frame)[1].head(60).drop(columns=data.TARGET).to_json(orient="re
             assert "predicts malignant, but TARGET in" in told and "promote --unopposed" in told
         assert "is the champion (before: " in run("promote --unopposed")
         assert "Reproduced, within" in run(f"reproduce {run_id}")
+        assert "(alias challenger)" in run("tune --trials 3")
 
         run(f"predict {rows} {tmp_path}/out.parquet")
         found = project.python(f"""

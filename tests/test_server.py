@@ -1,5 +1,6 @@
 """The server as a user meets it: started by the full path of its script, ended as terminals do."""
 
+import base64
 import http.client
 import json
 import multiprocessing
@@ -206,25 +207,53 @@ def test_the_network_is_let_in_by_a_decision_only_and_told_what_it_means(odd_pro
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("Your shell sets MLFLOW_HOST, which can open the history to")
     hosts = "localhost,127.0.0.1,127.0.0.2,127.0.0.2:*,mybox,mybox:*"
-    with odd_project.settings(MLFLOW_HOST="127.0.0.2", MLFLOW_SERVER_ALLOWED_HOSTS=hosts):
-        command = running(start, odd_project.path)
-        command.expect("MLFLOW_HOST is 127.0.0.2: there is no login, so anyone")
+    login = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": "of-the-admin-1"}
+    secrets = {
+        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "of-the-admin-1",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "0123456789abcdef" * 2,
+    }
+    changes = {"MLFLOW_HOST": "127.0.0.2", "MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
+    with odd_project.settings(**changes):
+        done = odd_project.run(start)
+        assert done.returncode == 1 and "write PROJECT_AUTH=basic-auth in " in done.stderr
+    with odd_project.settings(**changes, PROJECT_AUTH="basic-auth"):
+        done = odd_project.run(start, **secrets)
+        assert done.returncode == 1 and "needs Flask-WTF: type " in done.stderr
+        done = odd_project.run(done.stderr.partition("type ")[2])
+        assert not done.returncode, done.stderr
+        assert "MLFLOW_AUTH_ADMIN_USERNAME is not set" in odd_project.run(start).stderr
+        command = running(start, odd_project.path, **secrets)
         command.expect(hosts)
         uri = f"http://127.0.0.2:{odd_project.port}"
         command.expect(f"Ready    {uri}")
-        done = odd_project.run(f"{odd_project.script('odd')} train -p n_estimators=3")
+        command.expect("Access   with a login")
+        train = f"{odd_project.script('odd')} train -p n_estimators=3"
+        assert f"{uri} asks for a login" in odd_project.run(train).stderr
+        done = odd_project.run(train, **login)
         assert not done.returncode, done.stderr
         assert f"Server   {uri}, not verified" in done.stdout
         own, foreign = f"mybox:{odd_project.port}", "http://evil.com"
         pages = {f"http://{own}": 200, "https://mybox": 200, foreign: 403, "null": 403}
         assert {origin: searched("127.0.0.2", own, origin) for origin in pages} == pages
         command.end()
+    # On this machine alone, the holder of the lock is believed: files need a login, too.
+    with odd_project.settings(PROJECT_AUTH="basic-auth"):
+        done = odd_project.run(f"{start} --check", **secrets)
+        assert not done.returncode and "was uploaded and downloaded" in done.stdout, done.stderr
+        command = running(start, odd_project.path, **secrets)
+        command.expect("Ready")
+        done = odd_project.run(train, **login)
+        assert not done.returncode and "not verified" not in done.stdout, done.stderr
+        command.end()
 
 
 def searched(address, host, origin):
     """Return the status of the UI's search for runs, as a browser on a page of `origin` asks."""
     connection = http.client.HTTPConnection(address, int(host.partition(":")[2]), timeout=10)
+    words = base64.b64encode(b"admin:of-the-admin-1").decode()
     headers = {"Content-Type": "application/json", "Host": host, "Origin": origin}
+    headers["Authorization"] = f"Basic {words}"
     path = "/ajax-api/2.0/mlflow/runs/search"
     connection.request("POST", path, '{"experiment_ids": ["0"]}', headers)
     return connection.getresponse().status

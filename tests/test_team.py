@@ -126,14 +126,14 @@ def prepared(shared, uv_project):
 
 
 def checked(project, shared, stores):
-    done = project.run(f"{project.script('start-server')} --check", **shared.env | stores)
+    env = shared.env | stores | {"MLFLOW_PORT": str(free_port())}
+    done = project.run(f"{project.script('start-server')} --check", **env)
     assert not done.returncode, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_what_is_wrong_is_said_at_once(shared, uv_project):
     """In one sentence, before the server says that it is ready."""
-    stores = shared.stores(shared.database("faults"))
+    stores = shared.stores(shared.database("faults")) | {"MLFLOW_PORT": str(free_port())}
     database = stores["MLFLOW_BACKEND_STORE_URI"]
     shared.sql("CREATE ROLE guest LOGIN PASSWORD 'of-the-tests'")
     faults = {
@@ -209,7 +209,7 @@ def test_a_member_needs_an_address_and_a_login(team, uv_project, tmp_path):
     assert "is the champion (before: none)" in run("promote", **ADA)
     uv_project.python(f"""
 from my_ml_project import data
-data.load().head(99).to_csv({str(tmp_path / "in.csv")!r}, index=False)""")
+data.load().to_csv({str(tmp_path / "in.csv")!r}, index=False)""")
     run(f"predict {tmp_path}/in.csv {tmp_path}/out.csv", **ADA)
     assert "stable" in run(f"monitor {tmp_path}/in.csv", **ADA)
     assert f"{front} answers; backups are made there" in run("doctor", **ADA)

@@ -1,6 +1,7 @@
 """`train` as a user meets it: what is tracked, what is registered, and what is refused."""
 
 import json
+import re
 import signal
 import urllib.request
 
@@ -46,9 +47,10 @@ def test_it_says_first_where_and_last_what(uv_project, trained):
         f"Server   {uv_project.uri}",
         f"History  {uv_project.path / 'tracking'}",
     ]
-    assert lines[-2].startswith(f"Run      {uv_project.uri}/#/experiments/")
-    assert lines[-1].startswith(f"Version  {uv_project.uri}/#/models/my-ml-project/versions/")
-    assert lines[-1].endswith(" (alias challenger)")
+    assert lines[-3].startswith(f"Run      {uv_project.uri}/#/experiments/")
+    assert lines[-2].startswith(f"Version  {uv_project.uri}/#/models/my-ml-project/versions/")
+    assert lines[-2].endswith(" (alias challenger)")
+    assert lines[-1] == "Next     .venv/bin/my-ml-project promote"
 
 
 def test_a_run_tells_all_that_made_it(api, trained):
@@ -247,3 +249,21 @@ def test_after_all_that_nothing_is_wrong(uv_project, trained):
     done = uv_project.run(f"{uv_project.script('my-ml-project')} doctor")
     assert not done.returncode, done.stdout
     assert "each with its run or model" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_guide_s_table_is_what_help_says(uv_project):
+    """Every command is in it, with options that it has; its help has an example."""
+    cells = re.findall(
+        r"^\| `([a-z-]+(?: [a-z]+)?)[^`]*` \|(.*)\|$", uv_project.read("README.md"), re.M
+    )
+    rows = {name.removeprefix("my-ml-project "): cell for name, cell in cells if "my-ml" in name}
+    told = uv_project.run(f"{uv_project.script('my-ml-project')} --help").stdout
+    listed = re.findall(r"^[│|\s]+([a-z]+)\s{2,}\S", told.partition("Commands")[2], re.MULTILINE)
+    assert {*rows} == {*listed}
+    rows |= {"start-server": dict(cells)["start-server"]}
+    for name, cell in rows.items():
+        command = name if name == "start-server" else f"my-ml-project {name}"
+        told = uv_project.run(f"{uv_project.script(command)} --help").stdout
+        assert {*re.findall(r"--[a-z-]+", cell)} <= {*re.findall(r"--[a-z-]+", told)}, name
+        assert f"Example: {command}" in " ".join(told.split()), told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import {{ cookiecutter.__package }} as package
 
-FLOORS = {"config": 0, "data": 0, "model": 0, "ops": 1, "lifecycle": 2, "cli": 3}
+FLOORS = {"config": 0, "data": 0, "model": 0, "ops": 1, "lifecycle": 2, "cli": 3, "tracking": 3}
 COMMANDS = {"train", "tune", "promote", "predict", "serve", "monitor", "reproduce"}
 # What a command may use of another one.
 ALLOWED = {"monitor": {"train", "promote"}, "tune": {"train"}, "reproduce": {"train"}}

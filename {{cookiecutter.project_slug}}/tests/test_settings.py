@@ -6,7 +6,12 @@ import pytest
 
 from {{ cookiecutter.__package }} import cli, config
 from {{ cookiecutter.__package }}.config import UserError
-from {{ cookiecutter.__package }}.ops import access, history, logins, ownership
+from {{ cookiecutter.__package }}.ops import (
+    access,
+    history,
+    logins,
+    ownership,
+)
 
 
 @pytest.fixture
@@ -139,7 +144,7 @@ def test_no_setting_of_mlflow_s_opens_the_server_unseen():
     }  # fmt: skip
 
 
-def test_the_network_is_let_in_by_the_file_only_and_told_what_it_means(write, capsys):
+def test_the_network_is_let_in_by_the_file_only_and_told_what_it_means(write, monkeypatch, capsys):
     write("MLFLOW_HOST", "10.1.2.3")
     with pytest.raises(UserError, match="Add 10.1.2.3,10.1.2.3:. to MLFLOW_SERVER_ALLOWED_HOSTS"):
         access.refuse_exposure()
@@ -147,6 +152,10 @@ def test_the_network_is_let_in_by_the_file_only_and_told_what_it_means(write, ca
     with pytest.raises(UserError, match="other machines can reach: write PROJECT_AUTH=basic-auth"):
         access.refuse_exposure()
     write("PROJECT_AUTH", "basic-auth")
+    monkeypatch.setattr(logins, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="PROJECT_AUTH needs Flask-WTF: type"):
+        access.refuse_exposure()
+    monkeypatch.setattr(logins, "find_spec", lambda name: True)
     with pytest.raises(UserError, match="MLFLOW_AUTH_ADMIN_USERNAME is not set"):
         access.refuse_exposure()
     for name, length in logins.SHORTEST.items():

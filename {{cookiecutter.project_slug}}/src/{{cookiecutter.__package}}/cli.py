@@ -11,7 +11,12 @@ from . import config
 from .ops import history, ownership, shared, shell
 
 SERVE_PORT = "PROJECT_SERVE_PORT"
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def example(words: str) -> str:
+    """Return the last line of a command's help."""
+    return f"Example: {config.MODEL} {words}"
 
 
 @app.callback()
@@ -19,6 +24,11 @@ def steps(context: typer.Context) -> None:
     """Train, judge, use and monitor this project's models, and look after its history."""
     if context.invoked_subcommand != "serve":  # it may run longer than a system keeps the folder
         context.with_resource(shell.own_temporary_folder())
+
+
+def next_step(words: str) -> None:
+    """Print what people type next."""
+    print(f"Next     {shell.command(config.MODEL)} {words}")
 
 
 class Numbers(ast.NodeTransformer):
@@ -40,7 +50,7 @@ def assignment(text: str) -> tuple[str, object]:
         return name, value
 
 
-@app.command()
+@app.command(epilog=example("train -p n_estimators=300 --seed 1"))
 def train(
     param: Annotated[
         list[str] | None,
@@ -59,9 +69,10 @@ def train(
     if unknown := sorted(changes.keys() - model.PARAMS.keys()):
         raise typer.BadParameter(f"model.py has no {unknown}; it has {sorted(model.PARAMS)}")
     train.train(changes, seed)
+    next_step("promote")
 
 
-@app.command()
+@app.command(epilog=example("tune --trials 30 --jobs 2"))
 def tune(
     trials: Annotated[int, typer.Option(min=1, help="Sets of parameters to try.")],
     jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
@@ -78,9 +89,10 @@ def tune(
     from .lifecycle import tune
 
     tune.tune(trials, jobs, cluster, resume, seed)
+    next_step("promote")
 
 
-@app.command()
+@app.command(epilog=example("promote"))
 def promote(
     version: Annotated[
         int | None, typer.Argument(min=1, help="Another version than the challenger.")
@@ -95,9 +107,10 @@ def promote(
     from .lifecycle import promote
 
     promote.promote(unopposed=unopposed, number=version)
+    next_step("serve")
 
 
-@app.command()
+@app.command(epilog=example("rollback"))
 def rollback() -> None:
     """Give the alias champion back to the previous champion."""
     ownership.connect()
@@ -106,7 +119,7 @@ def rollback() -> None:
     promote.rollback()
 
 
-@app.command()
+@app.command(epilog=example("predict data/new.csv data/predicted.csv"))
 def predict(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="Rows: .csv, .parquet, or a folder of .parquet.")
@@ -123,7 +136,7 @@ def predict(
     predict.predict(source, target, jobs, cluster)
 
 
-@app.command()
+@app.command(epilog=example("serve --no-log"))
 def serve(
     port: Annotated[
         int | None, typer.Option(min=1024, max=65535, help="Port, instead of that in mlflow.env.")
@@ -148,7 +161,7 @@ def serving_port() -> int:
     raise config.UserError(f"{SERVE_PORT} and MLFLOW_PORT are both {port}: {remedy}.")
 
 
-@app.command()
+@app.command(epilog=example("monitor --labels data/labels.csv --retrain"))
 def monitor(
     file: Annotated[
         Path | None, typer.Argument(help="Rows, instead of logged requests.", show_default=False)
@@ -169,10 +182,13 @@ def monitor(
     ownership.connect()
     from .lifecycle import monitor
 
-    raise typer.Exit(monitor.monitor(file, labels, retrain))
+    code = monitor.monitor(file, labels, retrain)
+    if code and not retrain:
+        next_step("monitor --labels FILE --retrain")
+    raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog=example("reproduce 0123456789abcdef0123456789abcdef"))
 def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")]) -> None:
     """Repeat a training run and compare the metrics."""
     ownership.connect()
@@ -181,7 +197,7 @@ def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")]) -> None:
     reproduce.reproduce(run_id)
 
 
-@app.command()
+@app.command(epilog=example("clean --days 90"))
 def clean(
     days: Annotated[int, typer.Option(min=0, help="Keep runs that ended later than this.")] = 30,
     yes: Annotated[bool, typer.Option("--yes", help="Delete them.")] = False,
@@ -193,7 +209,7 @@ def clean(
     clean.clean(days, yes)
 
 
-@app.command()
+@app.command(epilog=example("backup /media/disk"))
 def backup(
     file: Annotated[
         Path | None, typer.Argument(help="File to write, or a folder for it. (default: backups/)")
@@ -206,7 +222,7 @@ def backup(
     backup.backup(file)
 
 
-@app.command()
+@app.command(epilog=example("restore backups/FILE.tar.gz"))
 def restore(file: Annotated[Path, typer.Argument(help="A file that backup wrote.")]) -> None:
     """Replace the history by a backup; the old history is kept beside it."""
     shared.refuse_elsewhere("restore")
@@ -217,7 +233,7 @@ def restore(file: Annotated[Path, typer.Argument(help="A file that backup wrote.
     backup.restore(file)
 
 
-@app.command()
+@app.command(epilog=example("migrate --to postgresql://mlflow@db/mlflow --artifacts s3://history"))
 def migrate(
     to: Annotated[str, typer.Option(metavar="URI", help="postgresql://USER@HOST/DATABASE, empty.")],
     artifacts: Annotated[
@@ -231,7 +247,7 @@ def migrate(
     migrate.migrate(to, artifacts)
 
 
-@app.command()
+@app.command(epilog=example("doctor"))
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     close: Annotated[

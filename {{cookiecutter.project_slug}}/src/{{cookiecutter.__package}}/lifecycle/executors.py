@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from ..config import MODEL, UserError
 from ..ops.shell import install_extra
 
-WAIT_SECONDS = 30  # for the first worker of a cluster
+ANSWER_SECONDS = 10  # for the scheduler of a cluster
+WAIT_SECONDS = 30  # for its first worker
 GONE = "The scheduler of the cluster is gone"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of a process: one
 
@@ -223,7 +224,7 @@ def _connected(address: str) -> Iterator[Any]:
     except ImportError as error:
         raise UserError(f"--cluster needs Dask: type {install_extra('cluster')}") from error
     try:
-        client = Client(address, timeout=f"{WAIT_SECONDS} s", set_as_default=False)
+        client = Client(address, timeout=f"{ANSWER_SECONDS} s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"There is no Dask scheduler at {address}: start one first.") from error
     warnings.filterwarnings("ignore", "Sending large graph")  # once, and it has to go there

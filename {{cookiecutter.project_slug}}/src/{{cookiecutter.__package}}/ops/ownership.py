@@ -115,6 +115,14 @@ def serves_here(process: psutil.Process) -> bool:
     return False
 
 
+def serves_shared(process: psutil.Process) -> bool:
+    """Return whether `process` is a server that was started for this PostgreSQL database."""
+    with suppress(psutil.Error):
+        place = shared.with_driver(setting(STORES[0]))
+        return is_ours(process.cmdline()) and process.environ().get(STORES[0]) == place
+    return False
+
+
 def is_ours(words: list[str]) -> bool:
     """Return whether a command line is that of a `Server` process of any project."""
     return any(module.endswith(".ops.server") for module in words[1:3])
@@ -180,7 +188,7 @@ def await_server() -> str | None:
     Raises `UserError` if one does not answer, or if its files are gone.
     """
     if shared.is_shared():
-        return address() if any(map(started_here, listening(address()))) else None
+        return address() if any(map(serves_shared, listening(address()))) else None
     if sentence := displaced_server():
         raise UserError(sentence)
     for _ in waiting("for a server of this history that does not answer"):

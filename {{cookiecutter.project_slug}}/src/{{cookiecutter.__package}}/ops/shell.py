@@ -79,6 +79,8 @@ def hush() -> None:
     warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer")
     models = logging.getLogger("mlflow.models.model")  # `train` proves more, and by our own reader
     models.addFilter(lambda record: "serving input example" not in record.getMessage())
+    fluent = logging.getLogger("mlflow.tracking.fluent")
+    fluent.addFilter(lambda record: "Creating a new experiment" not in record.getMessage())
     environment = logging.getLogger("mlflow.utils.environment")
     environment.addFilter(lambda record: "installed pip version" not in record.getMessage())
 

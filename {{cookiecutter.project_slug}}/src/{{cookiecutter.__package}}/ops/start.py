@@ -131,5 +131,5 @@ def start_page(uri: str) -> str:
 def main() -> None:
     """Run `start-server`."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(start)
+    app.command(epilog="Example: start-server --open")(start)
     run(app, history.full_disk)
