@@ -43,7 +43,10 @@ for name in {"SIGINT", "SIGHUP"} & set(dir(signal)):
     if signal.getsignal(getattr(signal, name)) == signal.SIG_IGN:
         signal.signal(getattr(signal, name), lambda *_: None)
 # The longest first, so that the workers end together.
-LONGEST = ("server", "history", "life", "story", "places", "own_models", "train", "hook")
+LONGEST = (
+    "server", "history", "hands_on", "cluster", "life", "story", "team", "places", "own_models",
+    "train", "hook",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -65,3 +65,13 @@ def test_nginx_takes_its_configuration(host):
     words = [program, "-t", "-c", file, "-e", host / "log"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert not done.returncode and "syntax is ok" in done.stderr, done.stderr
+
+
+def test_the_workflows_are_valid(cookies):
+    """By the schema of GitHub's workflows: none can be run here."""
+    made = cookies.bake(extra_context={"setup": "later"}).project_path
+    program = Path(sys.executable).with_name("check-jsonschema")
+    files = [folder / ".github" / "workflows" / "ci.yml" for folder in (ROOT, made)]
+    words = [program, "--builtin-schema", "vendor.github-workflows", *files]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert not done.returncode, done.stdout

@@ -7,6 +7,7 @@ are right is all that is tested; its solver and its channels were never tried.
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -338,8 +339,29 @@ def test_it_goes_on_after_a_hangup_that_its_parent_wants_ignored(
     running(f"trap '' HUP; {words}", tmp_path, **env).expect("Verified")
 
 
-def test_cruft_gets_files_only_and_updates_them(checkout, environ, path_of, tmp_path):
-    """Create, edit, and take over what a newer template changes, without a conflict."""
+# What people change in a project, and what a newer template may: not in the same lines.
+EDITS = {
+    "README.md": "\nOurs.\n",
+    "src/my_ml_project/data.py": "\n\nOURS = 1\n",
+    "src/my_ml_project/model.py": "\n\nMARGIN = 0.001\n",
+    "mlflow.env": "MLFLOW_HTTP_REQUEST_TIMEOUT=60\n",
+    "pyproject.toml": "\n[tool.ours]\nanswer = 42\n",
+}
+KEPT = {"tracking/mlflow.db": "history", "data/rows.csv": "a,b\n", "uv.lock": "version = 1\n"}
+NEWER = {
+    "README.md": ("## Three commands", "## Three commands to begin with"),
+    "mlflow.env": ("MLFLOW_WORKERS=1", "MLFLOW_WORKERS=2"),
+    "pyproject.toml": ("optuna>=4.5", "optuna>=4.6"),
+    "src/{{cookiecutter.__package}}/lifecycle/gate.py": ('"""', '"""Newer: '),
+    "src/{{cookiecutter.__package}}/model.py": ('"""The model', '"""Newer: the model'),
+}
+
+
+@pytest.mark.parametrize("made_by", ["cruft", "cookiecutter"])
+def test_cruft_updates_a_project_and_keeps_what_its_owner_did(
+    checkout, environ, path_of, tmp_path, made_by
+):
+    """Files only, edits kept, nothing of the history touched, no conflict; linked from either."""
     template, project = tmp_path / "template", tmp_path / "my-ml-project"
     env = environ | path_of(uv=f"touch {tmp_path}/called")
 
@@ -350,18 +372,35 @@ def test_cruft_gets_files_only_and_updates_them(checkout, environ, path_of, tmp_
     shutil.copytree(checkout, template)
     shell(commit, template)
     cruft = f"{sys.executable} -m cruft"
-    shell(f"{cruft} create --no-input {template}", tmp_path)
-    with (project / "README.md").open("a") as readme:
-        readme.write("\nOurs.\n")
+    if made_by == "cruft":
+        shell(f"{cruft} create --no-input {template}", tmp_path)
+    else:
+        words = f"{sys.executable} -m cookiecutter --no-input {template} setup=later"
+        shell(f"{words} description='Ours, as well.'", tmp_path)
+        answers = json.loads((project / "template.json").read_text())["answers"]
+        context = shlex.quote(json.dumps(answers))
+        shell(f"git init -q && {cruft} link {template} -y --extra-context {context}", project)
+        assert "Ours, as well." in (project / ".cruft.json").read_text()
+    for name, text in EDITS.items():
+        with (project / name).open("a") as file:
+            file.write(text)
+    for name, text in KEPT.items():
+        (project / name).write_text(text)
     shell(commit, project)
-    shell(
-        "echo '# newer' >> {{cookiecutter.project_slug}}/mlflow.env; git commit -qam newer",
-        template,
-    )
+    for name, (old, new) in NEWER.items():
+        (file,) = (template / "{{cookiecutter.project_slug}}").glob(
+            "*README*'en'*" if name == "README.md" else name
+        )
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new, 1))
+    shell("git commit -qam newer", template)
     shell(f"{cruft} update --skip-apply-ask", project)
-    assert (project / "mlflow.env").read_text().endswith("# newer\n")
-    assert (project / "README.md").read_text().endswith("Ours.\n")
     assert not list(project.rglob("*.rej"))
+    for name, (_, new) in NEWER.items():
+        place = project / name.replace("{{cookiecutter.__package}}", "my_ml_project")
+        assert new in place.read_text(), name
+    for name, text in (EDITS | KEPT).items():
+        assert (project / name).read_text().endswith(text), name
     assert not (tmp_path / "called").exists() and not (project / "setup.log").exists()
 
 

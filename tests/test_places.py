@@ -138,9 +138,12 @@ def test_a_second_person_clones_installs_checks_and_trains(uv_project, running, 
     (home / ".cache").symlink_to(Path(uv_project.environ["HOME"], ".cache"))  # of downloads
     theirs = Project(tmp_path / "theirs", uv_project.environ | {"HOME": str(home)})
     assert theirs.history() == ([".gitkeep"], {})
-    done = theirs.run(theirs.install)
+    assert "uv sync --locked" in theirs.read("README.md")
+    done = theirs.run("uv sync --locked")
     assert not done.returncode, done.stderr
     assert theirs.read("uv.lock") == uv_project.read("uv.lock")
+    told = theirs.run(f"{theirs.script('my-ml-project')} doctor").stdout
+    assert "restore a colleague's backup" in told and "MLFLOW_TRACKING_URI in mlflow.env" in told
     port = {"MLFLOW_PORT": str(free_port())}
     serving(running, theirs, **port)
     done = theirs.run(f"{theirs.train.strip()} -p n_estimators=3", **port)

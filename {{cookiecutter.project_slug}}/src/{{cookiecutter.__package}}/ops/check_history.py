@@ -25,6 +25,11 @@ PROXIED = "mlflow-artifacts:/"
 COPY, DELETE = ("copy", ["del"]) if os.name == "nt" else ("cp", ["rm", "-r"])
 OF_NO_RUN = {"alembic_version", "experiments", "experiment_tags", "workspaces"}  # tables
 DAY = 24 * 3600
+NEW_HERE = (
+    f"{command('start-server')} creates it; or restore a colleague's backup: "
+    f"{COMMAND} restore FILE; "
+    f"or use the team's: write its address as MLFLOW_TRACKING_URI in {SETTINGS.name}"
+)
 LARGE = 1 << 30  # bytes of an experiment
 
 
@@ -35,7 +40,7 @@ def store() -> Iterator[tuple]:
         return
     if not database().exists():
         lost = bool(history.known_backups())
-        remedy = history.how_to_restore() if lost else f"{command('start-server')} creates it"
+        remedy = history.how_to_restore() if lost else NEW_HERE
         yield "warning", f"{database()} does not exist", remedy
         return
     check = "quick_check" if ownership.own_server() else "integrity_check"  # slow: blocks writers
