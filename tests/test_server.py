@@ -67,7 +67,8 @@ def test_versions_freeze_into_a_file_for_the_team(venv_project):
     assert not done.returncode, done.stderr
     frozen = venv_project.read("requirements.lock")
     assert "mlflow==" in frozen and "ca-va" not in frozen and "-e " not in frozen
-    install = re.search(r"`([^`\n]*-r requirements\.lock[^`\n]*)`", venv_project.read("README.md"))[1]
+    guide = venv_project.read("README.md")
+    install = re.search(r"`([^`\n]*-r requirements\.lock[^`\n]*)`", guide)[1]
     done = venv_project.run(f"{install} --dry-run")
     assert not done.returncode, done.stderr
     assert done.stdout.splitlines()[-1] == "Would install ca-va-0.1.0"

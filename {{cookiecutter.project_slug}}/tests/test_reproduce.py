@@ -39,7 +39,7 @@ def test_other_code_is_told_without_git(now):
     now["code"] = "0ther"
     assert differences() == ["Code     the files of the package differ"]
     now["now"]["code.diff"] = "+one\n+two\n"
-    assert differences()[1] == "code.diff: 1 lines (- then, + now)"
+    assert differences()[1] == "code.diff differs in 1 line"
 
 
 def test_other_packages_and_another_python_are_told(now):
@@ -49,14 +49,14 @@ def test_other_packages_and_another_python_are_told(now):
     assert differences() == [
         "Python   3.13.1 then, 3.14.0 now",
         "packages.txt: - a==1, + a==2 (- then, + now)",
-        "uv.lock: 1 lines (- then, + now)",
+        "uv.lock differs in 1 line",
     ]
 
 
 def test_another_lock_is_told_at_once(now):
     for when, version in (("then", 1), ("now", 2)):
         now[when]["uv.lock"] = "\n".join(f"package-{n}=={version}.{n}" for n in range(5000))
-    assert differences() == ["uv.lock: 10000 lines ... (- then, + now)"]
+    assert differences() == ["uv.lock differs in 10000 lines"]
 
 
 def test_metrics_are_compared(capsys):

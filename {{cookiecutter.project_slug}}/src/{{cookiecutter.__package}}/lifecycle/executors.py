@@ -99,7 +99,11 @@ class Local(Workers):
 
     def _pool(self) -> futures.ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return futures.ProcessPoolExecutor(1, context, _prepare, (self._shared,))
+        pool = futures.ProcessPoolExecutor(1, context, _prepare)
+        # As the first task, not as the initializer's: processes would start one after another.
+        with _without_interrupts():
+            pool.submit(_keep, self._shared)
+        return pool
 
     def slots(self) -> int:
         """Return the number of processes."""
@@ -107,8 +111,7 @@ class Local(Workers):
 
     def _submit(self, call: Call) -> futures.Future:
         place = min({*range(len(self._pools))} - {*self._of.values()})
-        with _without_interrupts():
-            future = self._pools[place].submit(_call, call.function, call.args)
+        future = self._pools[place].submit(_call, call.function, call.args)
         self._of[future] = place
         return future
 
@@ -171,10 +174,13 @@ def _itself(shared: Any) -> Any:
     return shared
 
 
-def _prepare(shared: Any) -> None:
-    """Begin a process: it leaves Ctrl-C to its parent, and computes in one thread."""
-    global _shared
+def _prepare() -> None:
+    """Begin a process: it leaves Ctrl-C to its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _keep(shared: Any) -> None:
+    global _shared
     _shared = shared
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient, MlflowException, artifacts
 
 from ..config import UserError
+from ..ops.shell import counted
 from . import record
 from .provenance import code_hash, origin, run_tags
 from .train import train
@@ -39,7 +40,7 @@ def differences(then: record.Record, tags: dict[str, str]) -> list[str]:
     now = run_tags()
     facts = {"Commit": "git", "Changes": "git_dirty", "Python": "python", "MLflow": "mlflow"}
     lines = [
-        f"{what:<8} {tags.get(name)} then, {now.get(name)} now"
+        f"{what:<8} {in_words(tags.get(name))} then, {in_words(now.get(name))} now"
         for what, name in facts.items()
         if tags.get(name) != now.get(name)
     ]
@@ -51,11 +52,18 @@ def differences(then: record.Record, tags: dict[str, str]) -> list[str]:
     for name in sorted(old.keys() | new.keys()):
         before, after = (texts.get(name, "").splitlines() for texts in (old, new))
         changed = [*difflib.unified_diff(before, after, n=0, lineterm="")][2:]
-        if found := [f"{line[0]} {line[1:]}" for line in changed if line[0] in "+-"]:
-            shown = ", ".join(found[:SHOWN]) if name == "packages.txt" else f"{len(found)} lines"
+        found = [f"{line[0]} {line[1:]}" for line in changed if line[0] in "+-"]
+        if found and name == "packages.txt":
             more = " ..." * (len(found) > SHOWN)
-            lines.append(f"{name}: {shown}{more} (- then, + now)")
+            lines.append(f"{name}: {', '.join(found[:SHOWN])}{more} (- then, + now)")
+        elif found:
+            lines.append(f"{name} differs in {counted(len(found), 'line')}")
     return lines or ["Code, packages and Python are the same as then."]
+
+
+def in_words(value: str | None) -> str:
+    """Return a tag in words; those of uncommitted changes are true and false."""
+    return {None: "unknown", "true": "uncommitted", "false": "none"}.get(value, str(value))
 
 
 def recorded(run_id: str) -> dict[str, str] | None:

@@ -1,6 +1,7 @@
 """The pictures and the page of a sweep: its history, what mattered, and a table of its trials."""
 
 import html
+import warnings
 
 import optuna
 import pandas as pd
@@ -18,7 +19,8 @@ def figures(study: optuna.Study) -> dict[str, Figure]:
     """Return the history of a study, and the importance of its parameters where it can be told."""
     found = {"history": history(study)}
     try:
-        shares = optuna.importance.get_param_importances(study)
+        with warnings.catch_warnings(action="ignore"):  # with few trials all matter alike
+            shares = optuna.importance.get_param_importances(study)
     except (RuntimeError, ValueError):  # too few trials, or all of one value
         return found
     figure = Figure(figsize=SIZE, layout="constrained")

@@ -77,6 +77,8 @@ def move(
     for name, content in moved.items():
         if content.rows:
             print(f"  {name:<34} {content.rows:>10}")
+    if names := tables.left_behind(source, both):
+        print(f"Not moved: {', '.join(names)} (logins and rights: make them again at the target)")
     print(f"Moved    {counted(sum(one.rows for one in moved.values()), 'row')}, each compared")
     print(f"\nNow write into {SETTINGS}:\n\n  {shared.STORE}={target}")
     if destination:

@@ -83,6 +83,14 @@ def tables(source: sqlite3.Connection, target: "Connection") -> list[Table]:
     return [Table(name, columns[name], keys.get(name, [])) for name in both]
 
 
+def left_behind(source: sqlite3.Connection, both: list[Table]) -> list[str]:
+    """Return the tables with rows that the target lacks: those of logins, which it makes anew."""
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    moved = {table.name for table in both} | {*REVISIONS}
+    names = sorted({name for (name,) in source.execute(sql)} - moved)
+    return [name for name in names if source.execute(f'SELECT 1 FROM "{name}"').fetchone()]
+
+
 def unheld(source: sqlite3.Connection, table: Table) -> Iterator[str]:
     """Yield what PostgreSQL cannot hold: column, reason, number of values, and the first row."""
     key = " || ', ' || ".join(f'"{name}"' for name in table.key) or "rowid"
