@@ -23,6 +23,7 @@ from conftest import (
     Running,
     assert_gone,
     free_port,
+    wait_until,
 )
 from test_browser import keep_picture
 from test_browser import page as page  # a fixture
@@ -213,8 +214,16 @@ def see_compare(page, printed):
     open_page(page, printed, "Run")
     page.goto(f"{page.url.partition('/runs/')[0]}/runs{VIEW}")
     page.get_by_text("matching run").wait_for()
-    page.locator("input[type=checkbox]").first.check(force=True)
-    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_text("training (").nth(2).wait_for()
+    box, compare = page.get_by_label("Select all runs"), page.get_by_role("button", name="Compare")
+
+    def is_chosen():
+        if not box.is_checked():  # the table may be drawn again, and forget it
+            box.click(force=True)
+        return compare.is_visible()
+
+    wait_until(is_chosen)
+    compare.click()
     shown = "Comparing 3 Runs from 1 Experiment"
     page.get_by_text(shown).first.wait_for()
     page.get_by_text("Parallel Coordinates Plot").first.wait_for()

@@ -389,12 +389,12 @@ def test_a_move_that_is_cut_off_leaves_the_target_empty_and_can_be_repeated(
         wait_until(working)
         os.kill(running.process.pid, signal.SIGKILL)
         running.process.wait()
-        shared.sql(f"SELECT pg_terminate_backend({working()[0][0]})")
+        shared.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cut'")
         wait_until(lambda: not working())
     with trigger("cut_off", sleeps):
         running = moving.start(f"{moving.project.slug} {words}")
         wait_until(working)
-        shared.sql(f"SELECT pg_terminate_backend({working()[0][0]})")
+        shared.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cut'")
         assert "was not changed" in running.expect("terminating connection")
         assert running.process.wait() == 1
     full = "RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'"

@@ -151,7 +151,10 @@ def test_an_interrupted_sweep_goes_on_and_keeps_what_ended(monkeypatch):
     running = MlflowClient().create_run(
         mlflow.get_run(sweep).info.experiment_id, tags={"mlflow.parentRunId": sweep}
     )
+    MlflowClient().set_tag(sweep, "best_C", "another one")
     assert tune.tune(6, resume=sweep) == sweep
+    tagged = mlflow.get_run(sweep).data.tags["best_C"]
+    assert tagged != "another one" and not mlflow.get_run(sweep).data.params
     assert len(children(sweep)) == 7
     assert mlflow.get_run(running.info.run_id).info.status == "KILLED"
     numbers = sorted(run.info.run_name for run in children(sweep) if "state" in run.data.tags)

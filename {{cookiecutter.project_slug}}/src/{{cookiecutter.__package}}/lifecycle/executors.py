@@ -4,6 +4,7 @@ Both take tasks while a slot is free, and return each with its result. A task is
 module that defines it, called with what all tasks share and with arguments of its own.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -233,6 +234,7 @@ def _connected(address: str) -> Iterator[Any]:
         client = Client(address, timeout=f"{ANSWER_SECONDS} s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"There is no Dask scheduler at {address}: start one first.") from error
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost scheduler: tracebacks
     warnings.filterwarnings("ignore", "Sending large graph")  # once, and it has to go there
     with client:
         try:

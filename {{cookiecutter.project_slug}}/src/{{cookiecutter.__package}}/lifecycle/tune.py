@@ -191,7 +191,8 @@ def finish(study: optuna.Study, run_id: str) -> None:
         mlflow.log_figure(figure, f"plots/{name}.png")
     mlflow.log_text(sweep.page(study, pictures), "trials.html")
     mlflow.log_metrics({model.PRIMARY[0]: study.best_value, "trials": len(study.trials)})
-    mlflow.log_params({f"best_{name}": value for name, value in study.best_params.items()})
+    # As tags: a sweep that goes on may find better ones, and a run's params cannot change.
+    mlflow.set_tags({f"best_{name}": str(value) for name, value in study.best_params.items()})
     record_files(run_id)
 
 

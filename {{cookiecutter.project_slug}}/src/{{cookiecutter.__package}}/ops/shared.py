@@ -188,7 +188,8 @@ def shared_history() -> Iterator[tuple]:
     if place != uri:
         with connect(setting(STORE)) as connection:
             behind = steps_behind(connection, place)
-        probe(setting(DESTINATION))
+        if "://" in setting(DESTINATION):
+            probe(setting(DESTINATION))
         remedy = "start-server upgrades it: stop its servers and back it up first" if behind else ""
         state = "warning" if behind else "ok"
         yield state, f"{place} and {setting(DESTINATION)} can be written to", remedy

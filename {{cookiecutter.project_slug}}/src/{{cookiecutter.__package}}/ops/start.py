@@ -34,7 +34,7 @@ def check_server() -> None:
 
 def prove(uri: str) -> None:
     """Upload and download a test file through the server at `uri`; print where the history is."""
-    if not shared.is_shared():  # else the server itself has done so
+    if "://" not in setting(shared.DESTINATION):  # else the server itself has done so
         prove_files(uri)
     print(f"Checked: the server answers at {uri}; a test file was uploaded and downloaded.")
     for what, name, place in zip(("Store", "Artifacts"), STORES, places(), strict=True):
@@ -43,9 +43,11 @@ def prove(uri: str) -> None:
 
 def places() -> tuple[str, str]:
     """Return where database and artifacts are."""
-    if shared.is_shared():
-        return shared.shown(setting(shared.STORE)), setting(shared.DESTINATION)
-    return str(database()), str(artifacts())
+    store, place = setting(shared.STORE), setting(shared.DESTINATION)
+    return (
+        shared.shown(store) if shared.is_shared() else str(database()),
+        place if "://" in place else str(artifacts()),
+    )
 
 
 def prove_files(uri: str) -> None:
@@ -114,7 +116,7 @@ def run_until_stopped(port: int | str, show: bool) -> None:
 def who_may() -> str:
     """Return who can read and change this history through its server."""
     if logins.wanted():
-        return "with a login; users: create them in the browser, as the admin"
+        return "with a login; the admin makes users at the page /signup"
     return "no login: any user of this machine can read and change this history"
 
 
