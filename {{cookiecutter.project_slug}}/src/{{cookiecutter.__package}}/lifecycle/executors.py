@@ -234,7 +234,8 @@ def _connected(address: str) -> Iterator[Any]:
         client = Client(address, timeout=f"{ANSWER_SECONDS} s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"There is no Dask scheduler at {address}: start one first.") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost scheduler: tracebacks
+    for name in ("distributed", "distributed.client"):  # tracebacks of a lost scheduler
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "Sending large graph")  # once, and it has to go there
     with client:
         try:
