@@ -39,6 +39,16 @@ def serving(project, env):
         server.wait(60)
 
 
+@contextmanager
+def made():
+    """Make a project with a history of its own; yield it, the history's settings, and a folder."""
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        generate(root, root / "cache")
+        (root / "history").mkdir()
+        yield root / "my-ml-project", settings(root / "history"), root
+
+
 def settings(folder):
     """Return the environment of a history of its own in `folder`."""
     port = free_port()

@@ -12,12 +12,9 @@ of as many rows.
 import argparse
 import os
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 
-from first_way import generate
-from history import serving, settings
+from history import made, serving
 
 LOAD = '''
 
@@ -68,12 +65,7 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--only", choices=["train"])
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
-        generate(root, root / "cache")
-        project, history = root / "my-ml-project", root / "history"
-        history.mkdir()
-        env = settings(history)
+    with made() as (project, env, root):
         file = project / "src/my_ml_project/data.py"
         kept = file.read_text("utf-8")
         begin, end = kept.index("\n\ndef load("), kept.index("\n\ndef split(")

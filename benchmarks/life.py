@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 import urllib.request
@@ -23,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from first_way import free_port, generate
-from history import serving, settings
+from first_way import free_port
+from history import made, serving
 
 HERE = Path(__file__).parent
 SECONDS = 3  # of one round of questions
@@ -157,12 +156,7 @@ def main():
     parser.add_argument("--resamplings", type=int, default=200)
     parser.add_argument("--only", choices=["serve"])
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
-        generate(root, root / "cache")
-        project, history = root / "my-ml-project", root / "history"
-        history.mkdir()
-        env = settings(history)
+    with made() as (project, env, root):
         python, command = project / ".venv/bin/python", project / ".venv/bin/my-ml-project"
         with serving(project, env):
             for words in (["train", "-p", "n_estimators=10"], ["promote"]):

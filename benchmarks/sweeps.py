@@ -11,14 +11,11 @@ the server. One job and two take turns, so that each ratio is between neighbours
 
 import argparse
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 from statistics import median
 
 import psutil
-from first_way import generate
-from history import serving, settings
+from history import made, serving
 from large import cost
 
 COSTLY = '"n_estimators": trial.suggest_int("n_estimators", 150, 160),\n    }\n'
@@ -81,12 +78,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
-        generate(root, root / "cache")
-        project, history = root / "my-ml-project", root / "history"
-        history.mkdir()
-        env = settings(history)
+    with made() as (project, env, root):
         file = project / "src/my_ml_project/model.py"
         kept = file.read_text("utf-8")
         command, python = project / ".venv/bin/my-ml-project", project / ".venv/bin/python"

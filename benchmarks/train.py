@@ -18,13 +18,10 @@ import argparse
 import os
 import shutil
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 from statistics import median
 
-from first_way import generate
-from history import serving, settings
+from history import made, serving
 
 SAME = """
 import data, model
@@ -75,16 +72,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
-        generate(root, root / "cache")
-        project, history, plain = (root / name for name in ("my-ml-project", "history", "plain"))
-        history.mkdir()
-        plain.mkdir()
+    with made() as (project, env, root):
+        (plain := root / "plain").mkdir()
         for name in ("data.py", "model.py"):
             shutil.copy(project / "src/my_ml_project" / name, plain)
-        env = settings(history)
-        env.pop("PYTHONDONTWRITEBYTECODE", None)
         hand = {name: value for name, value in env.items() if not name.startswith("MLFLOW")}
         hand |= {"MLFLOW_TRACKING_URI": f"sqlite:///{plain}/mlflow.db"}
         python, command = (project / ".venv/bin" / name for name in ("python", "my-ml-project"))

@@ -3,8 +3,8 @@
 import re
 from contextlib import contextmanager
 
-import psutil
 import pytest
+import services
 from conftest import Running, assert_gone, free_port
 from test_history import History
 from test_life import changed
@@ -44,12 +44,9 @@ class Cluster:
 
     def end(self):
         """End all processes: workers wait for ever for a scheduler that was killed."""
-        left = [psutil.Process(one.process.pid) for one in (*self.workers, self.scheduler)
-                if one.process.poll() is None]  # fmt: skip
-        left = [*left, *(child for one in left for child in one.children(recursive=True))]
-        for process in left:
-            process.kill()
-        assert_gone(left)
+        for one in (*self.workers, self.scheduler):
+            if one.process.poll() is None:
+                services.stop(one.process)
 
 
 @contextmanager
@@ -108,8 +105,7 @@ def ends_well(history, told, count):
 
 def kill_worker(worker):
     """Kill the process that works; its parent, which starts another, is not touched."""
-    by_age = sorted(worker.children(), key=lambda process: process.create_time())
-    busiest = max(by_age, key=lambda process: process.memory_info().rss)
+    busiest = max(worker.children(), key=lambda process: process.memory_info().rss)
     busiest.kill()
 
 

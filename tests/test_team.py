@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import services
 from conftest import HANG_SECONDS, ROOT, Running, assert_gone, free_port, wait_until
-from test_history import History
+from test_history import History, wait_for_more
 
 pytestmark = pytest.mark.slow
 SECRETS = {
@@ -263,18 +263,13 @@ def test_one_of_two_servers_is_killed_and_no_acknowledged_write_is_lost(team, uv
     folder.mkdir()
     words = f"exec {python} {ROOT / 'benchmarks' / 'writers.py'} {folder} --clients 8"
     load = Running(words, folder, env)
-
-    def size():
-        return sum(file.stat().st_size for file in folder.glob("*.jsonl"))
-
     try:
-        wait_until(lambda: size() > 50_000)
+        wait_for_more(folder)
         family = [psutil.Process(servers[0].process.pid), *servers[0].children()]
         for process in family:
             process.kill()
         assert_gone(family)
-        before = size()
-        wait_until(lambda: size() > before + 50_000)
+        wait_for_more(folder)
         (folder / "stop").touch()
         assert load.process.wait(HANG_SECONDS) == 0
     finally:

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from ..config import MODEL, UserError
-from ..ops.shell import install_extra
+from ..ops.shell import install_extra, one_line
 
 ANSWER_SECONDS = 10  # for the scheduler of a cluster
 WAIT_SECONDS = 30  # for its first worker
@@ -264,5 +264,5 @@ def _check(client: Any, address: str) -> None:
     except ValueError as error:
         raise UserError(
             f"The cluster at {address} has other versions of packages than this environment: "
-            f"{' '.join(str(error).split())[:300]}"
+            f"{one_line(error)}"
         ) from error

@@ -30,10 +30,12 @@ def predict_folder(champion: Loaded, source: Path, target: Path, jobs: int, clus
     left = [file for file in files if not is_done(source / file, target / file, version)]
     if skipped := len(files) - len(left):
         print(f"Skipped  {counted(skipped, 'file')} that version {version} has written already")
+    if not left:
+        return
     failed = rows = 0
     queue = iter(left)
     with (
-        workers(min(jobs, max(len(left), 1)), cluster, champion) as hands,
+        workers(min(jobs, len(left)), cluster, champion) as hands,
         typer.progressbar(length=len(left), label="Predicting") as bar,
     ):
         while bar.pos < len(left):

@@ -32,11 +32,16 @@ def folded(fit: pd.DataFrame, X: pd.DataFrame, y: pd.Series) -> Folded:
     return Folded(fit, X, y, [*splitter.split(X, y)])
 
 
-def fold_metrics(rows: Folded, params: dict, fold: int, seed: int) -> dict[str, float]:
-    """Return what `measure` says on a fold of a model that is fitted on the others."""
+def fit(params: dict, seed: int, X: pd.DataFrame, y: pd.Series):
+    """Return the model of `build`, fitted after NumPy's and Python's generators were set."""
     random.seed(seed)
     np.random.seed(seed)
+    return model.build(**params).fit(X, y)
+
+
+def fold_metrics(rows: Folded, params: dict, fold: int, seed: int) -> dict[str, float]:
+    """Return what `measure` says on a fold of a model that is fitted on the others."""
     training, held_out = rows.folds[fold]
-    fitted = model.build(**params).fit(rows.fit.iloc[training], rows.y.iloc[training])
+    fitted = fit(params, seed, rows.fit.iloc[training], rows.y.iloc[training])
     found = model.measure(fitted, rows.X.iloc[held_out], rows.y.iloc[held_out])
     return {name: float(value) for name, value in found.items()}

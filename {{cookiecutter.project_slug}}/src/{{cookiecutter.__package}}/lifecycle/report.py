@@ -23,9 +23,8 @@ from .registry import open_experiment
 MONITORS = "monitors_run"  # tag of the run above all reports on a version: its training run
 LONGEST = 200  # characters of a column's name in that of a metric; MLflow takes 250 of all
 LINES = 200  # columns in the table of the page
-# Measured by the template's benchmarks/alarms.py, where nothing changed (see its alarms.txt). The
-# last one is of an earlier simulation, with 199 permutations: measure it again.
-# The template's benchmarks/alarms.txt; for the best of 30 models that err alike, and differently.
+# Measured where nothing changed, by the template's benchmarks/alarms.py (see its alarms.txt). That
+# of the best of 30 is for models that err alike, and for such that err differently.
 MEASURED_DRIFT, MEASURED_DECAY, MEASURED_BEST_OF_30 = "1.3 %", "1.2 to 1.8 %", "4 % to 11 %"
 MEASURED_AT_THRESHOLD = "7 %"
 VERDICTS = {"stable": "#1f7a4d", "cannot tell": "#8a6100"}  # their colours; others alarm
@@ -147,17 +146,14 @@ def page(report: Report) -> str:
     shown = [*map(str, drifting[:8]), *["and others"] * (len(drifting) > 8)]
     names = html.escape(": " + ", ".join(shown)) if shown else ""
     remarks = "".join(f"<p>{html.escape(one)}</p>" for one in watched.came.remarks)
-    told = []
-    for heading, picture in report.pictures.items():
-        source = f"data:image/png;base64,{png(picture)}"
-        told.append(f'<h2>{heading}</h2><img alt="{heading}" src="{source}">')
+    told = [drawn(report.pictures)]
     told.append(f"<h2>Quality</h2><p>{html.escape(quality_in_words(report.quality))}</p>")
     if report.quality is not None:
         told.append(table(readable_quality(report.quality.table)))
     told.append(f"<h2>Columns</h2>{table(readable_drift(report.drift), report.drift['drift'])}")
     if len(report.drift) > LINES:
         told.append(f"<p>... and {len(report.drift) - LINES} more.</p>")
-    return f"""<!doctype html><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
+    return f"""{page_head(title)}
 <div class="verdict" style="border-color: {color}"><h1 style="color: {color}">{title}</h1>
 <p>{count}{names}.</p>
 <p>{len(watched.live):,} new rows, compared with {len(watched.reference):,} held-out rows of the
@@ -252,6 +248,19 @@ def probability(value: float) -> str:
 def share(value: float) -> str:
     """Return a share in percent."""
     return "" if value != value else f"{value:.1%}"
+
+
+def page_head(title: str) -> str:
+    """Return the beginning of a page; its `title` is HTML already."""
+    return f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+
+
+def drawn(pictures: dict[str, Figure]) -> str:
+    """Return pictures for a page, each below its name."""
+    return "".join(
+        f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{png(picture)}">'
+        for name, picture in pictures.items()
+    )
 
 
 def png(picture: Figure) -> str:

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from ..config import MODEL
 from ..model import PRIMARY
-from .report import STYLE, number, png, table
+from .report import drawn, number, page_head, table
 
 SIZE = (7, 4)
 
@@ -75,13 +75,9 @@ def value_of(trial) -> float:
 def page(study: optuna.Study, pictures: dict[str, Figure]) -> str:
     """Return the sweep as a page that needs no other file."""
     title = html.escape(f"{MODEL}: {len(study.get_trials(deepcopy=False))} trials")
-    drawn = "".join(
-        f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{png(one)}">'
-        for name, one in pictures.items()
-    )
-    return f"""<!doctype html><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>
+    return f"""{page_head(title)}
 <h1>{title}</h1>
 <p>{html.escape(PRIMARY[0])}: mean over the folds of a cross-validation on the training rows. The
 gate's held-out rows were not used.</p>
-{drawn}<h2>trials</h2>{table(trials_of(study))}
+{drawn(pictures)}<h2>trials</h2>{table(trials_of(study))}
 """

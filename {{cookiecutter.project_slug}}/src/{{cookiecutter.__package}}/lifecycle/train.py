@@ -1,16 +1,16 @@
 """One training run: tracked, measured on held-out rows, registered as the challenger."""
 
-import random
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
-import numpy as np
 
 from .. import data, model
 from ..config import EXPERIMENT, MODEL, VIEW, UserError
 from ..ops import ownership
-from . import batches, contract, record
+from . import batches, contract, folds, record
 from .model_store import log_model, prove
 from .parts import Rows, rows_of
 from .provenance import code_hash, record_files, run_tags, write_origin
@@ -62,28 +62,35 @@ def train(changes=None, seed=0, register=True, reports: list[str] | None = None)
 def rows_of_run(params: dict, reports: list[str] | None) -> Rows:
     """Return the rows of `load` and of `reports`, by part and checked; there is no run yet.
 
-    If `load` or `split` logs something, MLflow begins a run for it, which becomes the run of this
-    training. Raises `UserError` if data or model break the contract; no run is then left open.
+    Raises `UserError` if data or model break the contract.
+    """
+    with run_of_load():
+        mlflow.set_experiment(EXPERIMENT)
+        rows = rows_of(data.load(), batches.stored(reports))
+        contract.check_storable(model.build(**params))
+    return rows
+
+
+@contextmanager
+def run_of_load() -> Iterator[None]:
+    """Let `load` or `split` log something: MLflow begins a run, which is then that of the caller.
+
+    Raises `UserError` if a run is open already. If the block fails, no run is left open.
     """
     if mlflow.active_run():
         raise UserError("A run is open in this process: end it first with mlflow.end_run().")
-    mlflow.set_experiment(EXPERIMENT)
     try:
-        rows = rows_of(data.load(), batches.stored(reports))
-        contract.check_storable(model.build(**params))
+        yield
     except BaseException:
         mlflow.end_run("FAILED")
         raise
-    return rows
 
 
 def fit(params: dict, seed: int, rows: Rows, changes: dict | None = None):
     """Return the model fitted on the training rows; raise `UserError` if it cannot be fitted."""
-    random.seed(seed)
-    np.random.seed(seed)
     X, y = rows.part("training")
     try:
-        return model.build(**params).fit(rows.with_categories(X), y)
+        return folds.fit(params, seed, rows.with_categories(X), y)
     except (TypeError, ValueError) as error:
         if changes:
             raise UserError(f"The model cannot be fitted with {changes}: {error}") from error

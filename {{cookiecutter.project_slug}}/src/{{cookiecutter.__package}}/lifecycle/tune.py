@@ -12,13 +12,13 @@ from optuna.trial import TrialState
 from .. import data, model
 from ..config import MODEL, TUNING_EXPERIMENT, VIEW, UserError
 from ..ops import ownership
-from ..ops.shell import command
+from ..ops.shell import command, counted
 from . import batches, contract, record, registry, sweep, trials
 from .executors import Gone, Outcome, Workers, workers
 from .folds import Folded, fold_metrics, folded
 from .parts import rows_of
 from .provenance import record_files, run_tags
-from .train import train
+from .train import run_of_load, train
 
 
 def tune(count: int, jobs: int = 1, cluster: str = "", resume: str = "", seed: int = 0) -> str:
@@ -38,12 +38,9 @@ def tune(count: int, jobs: int = 1, cluster: str = "", resume: str = "", seed: i
             'returns parameters, such as {"C": trial.suggest_float("C", 0.01, 10, log=True)}.'
         )
     known = known_trials(resume)
-    registry.open_experiment(TUNING_EXPERIMENT)
-    try:
+    with run_of_load():
+        registry.open_experiment(TUNING_EXPERIMENT)
         rows, study = rows_to_search(), trials.study_of(seed, known)
-    except BaseException:
-        mlflow.end_run("FAILED")  # a run that `load` began by logging to it
-        raise
     with parent_run(resume) as run:
         parent = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{VIEW}"
         print(f"Sweep    {parent}")
@@ -56,7 +53,8 @@ def tune(count: int, jobs: int = 1, cluster: str = "", resume: str = "", seed: i
                 search.stopped = str(gone)
         finish(study, run.info.run_id)
     if search.stopped:
-        raise UserError(f"{search.stopped}: {search.ended()} trials are kept. {go_on(count, run)}")
+        kept = f"{counted(search.ended(), 'trial')} {'is' if search.ended() == 1 else 'are'} kept"
+        raise UserError(f"{search.stopped}: {kept}. {go_on(count, run)}")
     best = best_of(study)
     print(f"Best     {model.PRIMARY[0]} {best.value:.4f} of trial {best.number}: {best.params}")
     made = train(model.space(optuna.trial.FixedTrial(best.params)), seed)

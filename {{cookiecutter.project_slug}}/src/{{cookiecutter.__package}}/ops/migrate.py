@@ -14,7 +14,7 @@ import typer
 from ..config import SETTINGS, UserError
 from . import history, objects, ownership, shared, tables
 from .history import artifacts, database
-from .shell import command, counted, size
+from .shell import command, counted, one_line, size
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -71,7 +71,7 @@ def move(
         connection.execute("ANALYZE")
     except psycopg.Error as error:
         raise UserError(
-            f"{shared.shown(target)} was not changed ({shared.told(error)}): mend this and type "
+            f"{shared.shown(target)} was not changed ({one_line(error)}): mend this and type "
             "the same again."
         ) from error
     for name, content in moved.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import UserError
+from .shell import one_line
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -57,10 +58,9 @@ def copy_files(folder: Path, destination: str, seen: Callable[[int], None]) -> i
                 raise
             except Exception as error:  # each kind of store has its own
                 pool.shutdown(cancel_futures=True)
-                told = " ".join(str(error).split())[:300]
                 raise UserError(
-                    f"{file} cannot be stored in {destination} ({told}). Nothing else was changed: "
-                    "what was stored is kept, so type the same again."
+                    f"{file} cannot be stored in {destination} ({one_line(error)}). Nothing else "
+                    "was changed: what was stored is kept, so type the same again."
                 ) from error
             seen((folder / file).stat().st_size)
     return sent

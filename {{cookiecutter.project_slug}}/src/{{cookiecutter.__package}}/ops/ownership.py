@@ -19,10 +19,10 @@ from ..config import ROOT, SETTINGS, UserError, from_shell, how_to_fix, set_by_s
 from . import history, logins, shared
 from .addresses import ADDRESS, EVERYWHERE, LOOPBACK, address, check_login, listens, request
 from .history import artifacts, database
+from .shared import STORES
 from .shell import command
 
 START_SECONDS = 300  # without compiled bytecode, on a busy machine, a start can take 100 s
-STORES = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION")
 # Variables that would send part of the history elsewhere.
 DIVERTING = (
     "MLFLOW_REGISTRY_URI",
@@ -229,7 +229,8 @@ def connect() -> str:
         raise UserError(sentence)
     if not answers:
         raise UserError(nobody_at(uri))
-    check_login(uri)
+    if logins.wanted() or not local:
+        check_login(uri)
     if not local:
         print(f"Server   {uri}{from_shell(*ADDRESS)}, not verified", flush=True)
     elif owns(uri) or ((history.owner() or "").startswith(uri) and owns(uri)):  # it may be busy

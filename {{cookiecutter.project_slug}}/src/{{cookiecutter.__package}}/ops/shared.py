@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 from ..config import UserError, from_shell, how_to_fix, set_by_shell, setting
 from . import history, upgrade
 from .addresses import EVERYWHERE, LOOPBACK, check_login, listens
-from .shell import install_extra
+from .shell import install_extra, one_line
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
 STORE, DESTINATION = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"
+STORES = (STORE, DESTINATION)
 POSTGRES = "postgresql"
 CONNECT_SECONDS = 5  # MLflow itself retries in silence for 100 s
 LOCK = 0x6D6C666C6F77  # "mlflow": one server at a time makes or upgrades the tables
@@ -93,10 +94,9 @@ def connect(uri: str, **options) -> "Connection":
     try:
         return psycopg.connect(plain, connect_timeout=CONNECT_SECONDS, **options)
     except (psycopg.Error, UnicodeError) as error:
-        told = " ".join(str(error).split())
         raise UserError(
-            f"{shown(uri)} cannot be opened ({told}): check the address, PGPASSWORD, and whether "
-            "PostgreSQL runs."
+            f"{shown(uri)} cannot be opened ({one_line(error)}): check the address, PGPASSWORD, "
+            "and whether PostgreSQL runs."
         ) from error
 
 
@@ -169,16 +169,11 @@ def probe(destination: str) -> None:
         raise UserError(f"{destination} needs {error.name}: type {line}") from error
     except Exception as error:  # each kind of store has its own
         raise UserError(
-            f"A test file could not be put into {destination} and back ({told(error)}): check the "
-            "bucket, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and MLFLOW_S3_ENDPOINT_URL."
+            f"A test file could not be put into {destination} and back ({one_line(error)}): check "
+            "the bucket, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and MLFLOW_S3_ENDPOINT_URL."
         ) from error
     if returned != name:
         raise UserError(f"{destination} returned another file than the one that was put there.")
-
-
-def told(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return " ".join(str(error).split())[:300]
 
 
 def shared_history() -> Iterator[tuple]:

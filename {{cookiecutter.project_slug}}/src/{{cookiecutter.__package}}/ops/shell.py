@@ -53,6 +53,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
+def one_line(error: BaseException) -> str:
+    """Return what an error says, in one line that is not too long."""
+    return " ".join(str(error).split())[:300]
+
+
 def size(count: float) -> str:
     """Return a number of bytes as text in MiB or GiB."""
     gib, mib = 1 << 30, 1 << 20

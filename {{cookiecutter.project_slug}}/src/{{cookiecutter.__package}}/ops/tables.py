@@ -46,6 +46,10 @@ class Table(NamedTuple):
     columns: list[Column]
     key: list[str]
 
+    def forms(self) -> list[Callable]:
+        """Return what brings the value of each column into the form that both sides compare."""
+        return [CANONICAL.get(column.kind, str) for column in self.columns]
+
 
 class Content(NamedTuple):
     """The number of rows of a table, and the sum of their hashes, whatever their order."""
@@ -141,17 +145,18 @@ def copy(
     every = ", ".join(f'"{column.name}"' for column in table.columns)
     given = [n for n, column in enumerate(table.columns) if not column.generated]
     listed = ", ".join(f'"{table.columns[n].name}"' for n in given)
-    canonical = [CANONICAL.get(column.kind, str) for column in table.columns]
-    count = total = 0
     with target.cursor().copy(f'COPY "{table.name}" ({listed}) FROM STDIN') as stream:
-        for row in source.execute(f'SELECT {every} FROM "{table.name}"'):
-            stream.write_row([row[n] for n in given])
-            total += hashed(row, canonical)
-            count += 1
-            if count % AT_ONCE == 0:
-                seen(AT_ONCE)
-    seen(count % AT_ONCE)
-    return Content(count, total % MODULUS)
+
+        def copied() -> Iterator[tuple]:
+            for number, row in enumerate(source.execute(f'SELECT {every} FROM "{table.name}"'), 1):
+                stream.write_row([row[n] for n in given])
+                if number % AT_ONCE == 0:
+                    seen(AT_ONCE)
+                yield row
+
+        found = sum_up(copied(), table.forms())
+    seen(found.rows % AT_ONCE)
+    return found
 
 
 def content(target: "Connection", table: Table) -> Content:
@@ -160,10 +165,9 @@ def content(target: "Connection", table: Table) -> Content:
         f'"{column.name}"' + ("::text" if column.kind in AS_TEXT else "")
         for column in table.columns
     )
-    canonical = [CANONICAL.get(column.kind, str) for column in table.columns]
     with target.cursor(name="content") as cursor:
         cursor.itersize = AT_ONCE
-        return sum_up(cursor.execute(f'SELECT {listed} FROM "{table.name}"'), canonical)
+        return sum_up(cursor.execute(f'SELECT {listed} FROM "{table.name}"'), table.forms())
 
 
 def sum_up(rows: Iterable[tuple], canonical: list[Callable]) -> Content:
