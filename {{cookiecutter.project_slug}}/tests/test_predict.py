@@ -232,9 +232,12 @@ class Here:
 
 
 def test_a_folder_is_written_file_by_file_and_goes_on(ask, tmp_path, monkeypatch, capsys):
+    started = []
+
     @contextmanager
     def workers(jobs, cluster, shared):
         assert jobs <= 2
+        started.append(jobs)
         yield Here(shared)
 
     monkeypatch.setattr(folders, "workers", workers)
@@ -254,6 +257,7 @@ def test_a_folder_is_written_file_by_file_and_goes_on(ask, tmp_path, monkeypatch
     (source / "bad.parquet").unlink()
     ask(Even(), COUNT, "in", "out")
     assert "Skipped  2 files that version" in capsys.readouterr().out
+    assert started == [1]  # for nothing that is left, no process
     pd.DataFrame({"n": range(4)}).to_parquet(source / "a.parquet")  # it has changed since
     ask(Even(), COUNT, "in", "out")
     told = capsys.readouterr().out

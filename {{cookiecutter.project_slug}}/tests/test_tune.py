@@ -173,6 +173,8 @@ def test_what_cannot_be_searched_gets_a_sentence(monkeypatch):
     monkeypatch.setattr(model, "build", lambda C: 1 / 0)
     with pytest.raises(UserError, match="No trial was measured on all folds"):
         tune.tune(2)
+    with mlflow.start_run(), pytest.raises(UserError, match="A run is open in this process"):
+        tune.tune(2)
     monkeypatch.delattr(model, "space")
     with pytest.raises(UserError, match=r"has no function space\(trial\)"):
         tune.tune(2)
