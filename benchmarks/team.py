@@ -192,7 +192,7 @@ def main():
                     done = subprocess.run([python, "-c", WRITE, str(clients), "15"],
                                           env=env | quiet, capture_output=True, text=True,
                                           check=True)  # fmt: skip
-                rate, middle, slowest, errors = map(float, done.stdout.split())
+                rate, middle, slowest, errors = map(float, done.stdout.splitlines()[-1].split())
                 print(f"{clients:2} writers, {kind:10} {rate:5.1f} calls/s, p50 {middle:.3f} s, "
                       f"slowest {slowest:.1f} s, {errors:.0f} errors", flush=True)  # fmt: skip
 

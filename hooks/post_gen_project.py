@@ -163,6 +163,23 @@ def execute(words, log):
         raise Trouble(f"{typed(words)} failed with exit code {code}")
 
 
+def install(words, log):
+    """Run one command of the installation, a second time if it fails; raise Trouble as `execute`.
+
+    Networks fail for a moment, and antivirus programs on Windows hold files that were just written.
+    """
+    if not exit_code(words, log):
+        return
+    if needs_its_own_name():
+        raise NameTaken()
+    print("      no: trying once more", flush=True)
+    try:
+        execute(words, log)
+    except Trouble as trouble:
+        blocked = "; an antivirus program may have blocked it" if os.name == "nt" else ""
+        raise Trouble(f"{trouble}{unread_index()}{blocked}") from None
+
+
 def exit_code(words, log, **environ):
     """Run one command with its output in `log`; raise Trouble if it takes too long."""
     group = {"start_new_session": True} if os.name == "posix" else {}
@@ -216,14 +233,10 @@ def set_up():
             print(f"[{number}/{len(lines)}] {typed(words)}", flush=True)
             log.write(f"$ {typed(words)}\n".encode())
             log.flush()
-            try:
+            if installed:
                 execute(words, log)
-            except Trouble as trouble:
-                if installed:
-                    raise
-                if needs_its_own_name():
-                    raise NameTaken() from None
-                raise Trouble(f"{trouble}{unread_index()}") from None
+            else:
+                install(words, log)
 
 
 # The project's name

@@ -45,7 +45,7 @@ for name in {"SIGINT", "SIGHUP"} & set(dir(signal)):
 # The longest first, so that the workers end together.
 LONGEST = (
     "server", "history", "hands_on", "cluster", "life", "story", "team", "places", "own_models",
-    "train", "hook",
+    "updates", "train", "hook",
 )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def postgres():
             )
 
         options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-        Path(folder, "password").write_text("of-the-tests")
+        Path(folder, "password").write_text("of-the-tests", encoding="utf-8")
         run("initdb", "-U", "postgres", f"--pwfile={folder}/password", *options)
         serving = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
         log = f"{folder}/log"
@@ -96,7 +96,8 @@ def object_store():
             "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        Path(folder, "s3.json").write_text(json.dumps({"identities": [identity]}))
+        text = json.dumps({"identities": [identity]})
+        Path(folder, "s3.json").write_text(text, encoding="utf-8")
         words = [
             weed, "-logtostderr=true", "server", f"-dir={folder}", "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1", "-master.telemetry=false", "-filer", "-s3",
@@ -106,7 +107,7 @@ def object_store():
         ]  # fmt: skip
         for name, (http, grpc) in ports.items():
             words += [f"-{name}.port={http}", f"-{name}.port.grpc={grpc}"]
-        with Path(folder, "log").open("w") as log:
+        with Path(folder, "log").open("w", encoding="utf-8") as log:
             server = subprocess.Popen(
                 words, cwd=folder, stdout=log, stderr=log, env=os.environ | {"TMPDIR": folder}
             )
@@ -163,9 +164,10 @@ def nginx(*ports, address="127.0.0.1"):
         os.chmod(folder, 0o755)
         bodies = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
         file = Path(folder, "nginx.conf")
-        file.write_text(
-            NGINX.format(folder=folder, bodies=bodies, servers=servers, port=port, address=address)
+        text = NGINX.format(
+            folder=folder, bodies=bodies, servers=servers, port=port, address=address
         )
+        file.write_text(text, encoding="utf-8")
         process = subprocess.Popen([program, "-c", file, "-e", f"{folder}/error.log"])
         try:
             wait_until(lambda: process.poll() is not None or listens(port, address))

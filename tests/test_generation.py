@@ -23,6 +23,7 @@ CODE = {
     for file in TEMPLATE.rglob("*.py")
 }
 ALWAYS = CODE | {
+    ".devcontainer/devcontainer.json",
     ".gitattributes",
     ".github/workflows/ci.yml",
     ".gitignore",
@@ -196,6 +197,19 @@ def test_conda_s_file_names_only_python_pip_and_the_project(cookies):
     assert str(specs[0].version) == QUESTIONS["_requires_python"]
     project = tomllib.loads((path / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == QUESTIONS["_requires_python"]
+
+
+def test_a_container_for_development_installs_as_the_guide_says(baked):
+    """Read as JSON only: no engine runs here. Ports are forwarded as the server prints them."""
+    path, answers = baked
+    content = json.loads((path / ".devcontainer" / "devcontainer.json").read_text("utf-8"))
+    *tool, install = content["postCreateCommand"].rpartition("pip install uv && ")
+    assert install.split(" && ") == answers["__install"].splitlines()
+    assert any(tool) == (answers["environment"] == "uv")
+    assert content["image"].startswith("mcr.microsoft.com/devcontainers/")
+    ((_, interpreter),) = content["customizations"]["vscode"]["settings"].items()
+    folder = ".conda" if answers["environment"] == "conda" else ".venv"
+    assert interpreter == f"${{containerWorkspaceFolder}}/{folder}/bin/python"
 
 
 def test_venv_s_file_holds_the_project(cookies):

@@ -236,22 +236,31 @@ def test_the_network_is_let_in_by_a_decision_only_and_told_what_it_means(odd_pro
         assert f"Server   {uri}, not verified" in done.stdout
         own, foreign = f"mybox:{odd_project.port}", "http://evil.com"
         pages = {f"http://{own}": 200, "https://mybox": 200, foreign: 403, "null": 403}
-        assert {origin: searched("127.0.0.2", own, origin) for origin in pages} == pages
+        port = odd_project.port
+        assert {page: searched("127.0.0.2", port, own, page) for page in pages} == pages
         command.end()
     # On this machine alone, the holder of the lock is believed: files need a login, too.
     with odd_project.settings(PROJECT_AUTH="basic-auth"):
         done = odd_project.run(f"{start} --check", **secrets)
         assert not done.returncode and "was uploaded and downloaded" in done.stdout, done.stderr
-        command = running(start, odd_project.path, **secrets)
+        domain = "app.github.dev"
+        codespace = {"CODESPACE_NAME": "tall-tree"}
+        codespace["GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN"] = domain
+        command = running(start, odd_project.path, **secrets, **codespace)
         command.expect("Ready")
         done = odd_project.run(train, **login)
         assert not done.returncode and "not verified" not in done.stdout, done.stderr
+        # GitHub Codespaces forwards a page's own origin as it is, or as that of this machine.
+        own, other = (f"{name}-{port}.{domain}" for name in ("tall-tree", "evil-tree"))
+        asked = [(own, f"https://{own}"), (own, f"https://localhost:{port}"),
+                 (own, f"https://{other}"), (other, f"https://{other}")]  # fmt: skip
+        assert [searched("127.0.0.1", port, *one) for one in asked] == [200, 200, 403, 403]
         command.end()
 
 
-def searched(address, host, origin):
+def searched(address, port, host, origin):
     """Return the status of the UI's search for runs, as a browser on a page of `origin` asks."""
-    connection = http.client.HTTPConnection(address, int(host.partition(":")[2]), timeout=10)
+    connection = http.client.HTTPConnection(address, port, timeout=10)
     words = base64.b64encode(b"admin:of-the-admin-1").decode()
     headers = {"Content-Type": "application/json", "Host": host, "Origin": origin}
     headers["Authorization"] = f"Basic {words}"

@@ -367,6 +367,12 @@ def test_a_move_that_is_cut_off_leaves_the_target_empty_and_can_be_repeated(
     target = shared.database("cut", template=prepared)
     before, words = state(moving), f"migrate --to {target}"
 
+    def constraints():
+        asked = "SELECT conrelid::regclass::text, conname, convalidated, pg_get_constraintdef(oid)"
+        return shared.sql(f"{asked} FROM pg_constraint ORDER BY 1, 2", database="cut")
+
+    whole = constraints()
+
     @contextlib.contextmanager
     def trigger(name, does):
         shared.sql(TRIGGER.format(name=name, does=does), database="cut")
@@ -401,6 +407,7 @@ def test_a_move_that_is_cut_off_leaves_the_target_empty_and_can_be_repeated(
         assert done.returncode == 1 and "The rows of params differ after the copy" in done.stderr
     done = moving.run(words)
     assert not done.returncode and rows(shared, target) > 0, done.stderr
+    assert constraints() == whole
 
 
 def test_a_history_that_was_moved_opens_there_with_every_id(shared, moving, uv_project):

@@ -195,28 +195,6 @@ def test_an_untrusted_type_is_named_before_anything_is_registered(uv_project, ap
     assert "Traceback" not in done.stderr
 
 
-def test_the_project_s_own_tests_pass_without_the_internet(uv_project, tmp_path):
-    """And run most of its code: someone who changes it is told by their own tests."""
-
-    def state():
-        places = uv_project.path / "backups" / "elsewhere.txt"
-        return uv_project.history(), places.exists() and places.read_text()
-
-    before = state()
-    tools = f"uv pip install -q -p .venv --target {tmp_path}/tools coverage"
-    done = uv_project.run(tools)
-    assert not done.returncode, done.stderr
-    nobody = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
-    nobody |= {"PYTHONPATH": f"{tmp_path}/tools", "COVERAGE_FILE": f"{tmp_path}/coverage"}
-    coverage = f"{uv_project.script('python')} -m coverage"
-    done = uv_project.run(f"{coverage} run --source=src -m pytest", **nobody)
-    assert not done.returncode, done.stdout
-    assert " passed" in done.stdout and "skipped" not in done.stdout
-    assert state() == before
-    done = uv_project.run(f"{coverage} report --fail-under=65", **nobody)
-    assert not done.returncode, done.stdout
-
-
 @pytest.mark.parametrize("words", ["ruff check .", "ruff format --check .", "mypy"])
 def test_the_project_is_clean_for_its_own_tools(uv_project, words):
     done = uv_project.run(f"{uv_project.bin}/{words}")

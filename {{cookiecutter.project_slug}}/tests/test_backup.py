@@ -81,7 +81,7 @@ def test_files_that_change_or_vanish_meanwhile_are_no_trouble(kept, monkeypatch)
 
     def writing(source, target, tick=id):
         found = transfer(source, target, tick)
-        Path(source.name).write_text("written while it was read")
+        Path(source.name).write_text("written while it was read", encoding="utf-8")
         monkeypatch.setattr(backup, "transfer", transfer)
         return found
 

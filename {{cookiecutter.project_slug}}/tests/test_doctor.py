@@ -365,6 +365,21 @@ def test_a_synchronised_folder_is_named(project, tmp_path, monkeypatch, name):
     assert state == "warning" and name in text and "move it to a local disk" in remedy
 
 
+def test_a_path_that_gets_too_long_for_windows_is_named(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(check_project, "takes_short_paths_only", lambda: True)
+    place = tmp_path / "artifacts"
+    monkeypatch.setenv("MLFLOW_ARTIFACTS_DESTINATION", str(place))
+    assert [state for state, *_ in found(doctor.place)] == ["ok"]
+    file = place / ("x" * 50) / ("y" * (257 - len(str(place)) - 50))
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert len(str(file)) == 259
+    assert [state for state, *_ in found(doctor.place)] == ["ok"]
+    file.with_name(f"{file.name}y").touch()
+    _, (state, text, remedy) = found(doctor.place)
+    assert state == "warning" and "260 characters" in text and "shorter path" in remedy
+
+
 @pytest.mark.parametrize("kind", ["nfs4", "CIFS", "9p", "fuse.sshfs"])
 def test_a_network_disk_is_named(project, monkeypatch, kind):
     partition = namedtuple("partition", "mountpoint fstype")

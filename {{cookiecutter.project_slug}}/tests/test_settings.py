@@ -74,15 +74,26 @@ def test_the_scoring_port_is_the_settings_and_not_the_server_s(write):
         cli.serving_port()
 
 
-def test_the_origins_of_the_hosts_are_opened_with_them(write):
+def test_the_origins_of_the_hosts_are_opened_with_them(write, monkeypatch):
+    monkeypatch.delenv("CODESPACE_NAME", raising=False)
     write(access.HOSTS, "localhost,127.0.0.1,localhost:*,127.0.0.1:*")
-    assert access.origins() == {}
+    assert access.ORIGINS not in access.accepted(8999)
     write(access.HOSTS, "localhost:*, box:*, ml.example.org")
     write(access.ORIGINS, "https://kept.example.org, http://box:*")
-    assert access.origins()[access.ORIGINS].split(",") == [
+    assert access.accepted(8999)[access.ORIGINS].split(",") == [
         "https://kept.example.org", "http://box:*", "https://box:*",
         "http://ml.example.org", "https://ml.example.org",
     ]  # fmt: skip
+
+
+def test_a_codespace_s_own_name_is_accepted(monkeypatch):
+    monkeypatch.setenv("CODESPACE_NAME", "tall-tree-7q")
+    monkeypatch.delenv("GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN", raising=False)
+    assert "tall-tree-7q" not in access.accepted(8999)[access.HOSTS]
+    monkeypatch.setenv("GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN", "app.github.dev")
+    found = access.accepted(8999)
+    assert found[access.HOSTS].endswith(",tall-tree-7q-8999.app.github.dev")
+    assert "https://tall-tree-7q-8999.app.github.dev" in found[access.ORIGINS].split(",")
 
 
 @pytest.mark.parametrize("name", [access.HOSTS, access.ORIGINS])

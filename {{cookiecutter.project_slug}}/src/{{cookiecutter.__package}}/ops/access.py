@@ -64,13 +64,24 @@ def entries(text: str) -> list[str]:
     return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
-def origins() -> dict[str, str]:
-    """Return the setting that allows the UI under each name in `MLFLOW_SERVER_ALLOWED_HOSTS`.
+def accepted(port: int | str) -> dict[str, str]:
+    """Return the settings of the host names that the server accepts, and of their pages' origins.
 
     Browsers send the origin of the page with every change and search, and MLflow allows only
     origins of this machine by default. Origins that `mlflow.env` lists are kept.
     """
-    others = [host for host in entries(setting(HOSTS)) if host.removesuffix(":*") not in LOOPBACK]
+    hosts = entries(setting(HOSTS)) + codespace(port)
+    others = [host for host in hosts if host.removesuffix(":*") not in LOOPBACK]
     pages = [f"{scheme}://{host}" for host in others for scheme in ("http", "https")]
-    listed = dict.fromkeys([*entries(os.environ.get(ORIGINS, "")), *pages])
-    return {ORIGINS: ",".join(listed)} if listed else {}
+    origins = dict.fromkeys([*entries(os.environ.get(ORIGINS, "")), *pages])
+    return {HOSTS: ",".join(hosts)} | ({ORIGINS: ",".join(origins)} if origins else {})
+
+
+def codespace(port: int | str) -> list[str]:
+    """Return the host name by which GitHub Codespaces forwards a port of this machine, if it does.
+
+    GitHub asks for the login of the codespace's owner there, unless they make the port public.
+    """
+    name = os.environ.get("CODESPACE_NAME")
+    domain = os.environ.get("GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN")
+    return [f"{name}-{port}.{domain}"] if name and domain else []

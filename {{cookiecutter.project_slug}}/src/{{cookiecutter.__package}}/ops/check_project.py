@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from .shell import git, quoted, size
 
 NEEDED = (*ownership.ADDRESS, *ownership.STORES, "MLFLOW_SERVER_ALLOWED_HOSTS")
 GIB = 1 << 30
+SHORT_PATH = 259  # characters
+NAME_LENGTH = 90  # of the longest file that `train` and `promote` make, below the artifacts
 # Variables of a shell that send the runs of a notebook elsewhere.
 REDIRECTING = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
 SHARED = ("nfs", "cifs", "smb", "9p", "drvfs", "fuse.", "vboxsf", "afpfs", "webdav", "prl_fs")
@@ -95,7 +98,7 @@ def disk() -> Iterator[tuple]:
 
 
 def place() -> Iterator[tuple]:
-    """Check that the database is on a local disk, in a folder that is not synchronised."""
+    """Check that the history is on a local disk, not synchronised, and its paths are short."""
     folder = database().parent.resolve()
     mounts = psutil.disk_partitions(all=True)
     mounts = [mount for mount in mounts if folder.is_relative_to(mount.mountpoint)]
@@ -106,6 +109,26 @@ def place() -> Iterator[tuple]:
         yield "warning", f"{folder} is on a shared or synchronised disk ({synced or kind})", remedy
     else:
         yield "ok", f"{folder} is local ({kind or 'unknown file system'})"
+    if takes_short_paths_only():
+        root = artifacts().resolve()
+        new = len(str(root)) + NAME_LENGTH
+        length = max([new, *(len(str(file)) for file in root.rglob("*"))])
+        if length > SHORT_PATH:
+            found = f"{root} leads to paths of {length} characters; Windows takes {SHORT_PATH}"
+            yield "warning", found, "move the project to a shorter path, or enable long paths"
+
+
+def takes_short_paths_only() -> bool:
+    """Return whether this is Windows with its limit on the length of a path: its default."""
+    if sys.platform != "win32":
+        return False
+    import winreg
+
+    with suppress(OSError):  # no such value
+        place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+            return not winreg.QueryValueEx(key, "LongPathsEnabled")[0]
+    return True
 
 
 def ignored() -> Iterator[tuple]:

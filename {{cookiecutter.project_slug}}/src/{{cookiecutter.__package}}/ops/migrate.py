@@ -154,7 +154,8 @@ def move_rows(
         table.name: source.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0]
         for table in both
     }
-    with typer.progressbar(length=max(sum(counts.values()), 1), label="Rows") as bar:
+    bar = typer.progressbar(length=max(sum(counts.values()), 1), label="Rows")
+    with bar, tables.without_foreign_keys(connection):
         for name in tables.OWN_ROWS.keys() & counts.keys():
             connection.execute(f'DELETE FROM "{name}" WHERE {tables.OWN_ROWS[name]}')
         moved = {table.name: tables.copy(source, connection, table, bar.update) for table in both}

@@ -21,7 +21,7 @@ import psutil
 from .. import config
 from ..config import ROOT, SETTINGS, UserError, from_shell, setting
 from . import history, logins, shared, upgrade
-from .access import origins, refuse_exposure
+from .access import accepted, refuse_exposure
 from .addresses import address, listens
 from .app import REFUSED, closed_app, is_closed, run_in_this_process
 from .history import artifacts, database
@@ -48,7 +48,7 @@ class Server:
             cwd=ROOT,
             env={"MLFLOW_UVICORN_OPTS": "--log-level warning", **os.environ}
             | {"MLFLOW_PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-            | origins()
+            | accepted(port)
             | settings,
             stdin=subprocess.PIPE,  # closed when this process ends, however it ends
             stdout=subprocess.PIPE,

@@ -158,11 +158,11 @@ def probe(destination: str) -> None:
     name = f"probe-{uuid.uuid4().hex}"
     try:
         with TemporaryDirectory() as folder:
-            Path(folder, name).write_text(name)
+            Path(folder, name).write_text(name, encoding="utf-8")
             store = get_artifact_repository(destination)
             store.log_artifact(f"{folder}/{name}")
             Path(folder, name).unlink()
-            returned = Path(store.download_artifacts(name, folder)).read_text()
+            returned = Path(store.download_artifacts(name, folder)).read_text("utf-8")
             store.delete_artifacts(name)
     except ImportError as error:
         line = install_extra("shared")
