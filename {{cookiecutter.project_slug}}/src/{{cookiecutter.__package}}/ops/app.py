@@ -5,6 +5,7 @@ webhooks and jobs, and can name any folder of this machine as the place of an ar
 that is needed here. `start-server` runs MLflow with the app that `create_app` returns.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -19,14 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from ..config import UserError
 from . import shared
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 # What is served below /api/VERSION/mlflow/ and /ajax-api/VERSION/mlflow/. What a later MLflow adds
 # is closed until its name is written here.
@@ -97,10 +96,12 @@ def offered(path: str) -> bool:
 class Closed:
     """An ASGI app that answers 403, with a sentence, wherever this project has nothing to offer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: "ASGIApp") -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        from starlette.responses import JSONResponse  # late: many ask for names only
+
         if scope["type"] == "lifespan" or (scope["type"] == "http" and offered(scope["path"])):
             await self.app(scope, receive, send)
         elif scope["type"] != "http":
@@ -113,7 +114,7 @@ class Closed:
             await JSONResponse(content, 403)(scope, receive, send)
 
 
-def create_app() -> ASGIApp:
+def create_app() -> "ASGIApp":
     """Return MLflow's app, closed; uvicorn calls this once in each worker.
 
     With PROJECT_AUTH=basic-auth it is MLflow's app with logins, or another one of its plugins.
@@ -136,6 +137,9 @@ def create_app() -> ASGIApp:
     except (AttributeError, ImportError, LookupError) as error:
         print(f"MLflow {version('mlflow')} cannot be closed to others: {error!r}.", file=sys.stderr)
         raise SystemExit(STARTUP_FAILURE) from None
+    finally:  # what was made so far stays: garbage is collected from now on, and not among that
+        gc.freeze()
+        gc.enable()
 
 
 def _end_with(supervisor: Any) -> None:
