@@ -16,7 +16,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient, MlflowException
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.types import Schema
 
 from ..config import UserError
@@ -142,19 +142,19 @@ def reference(of: Record) -> pd.DataFrame:
 @contextmanager
 def file_of(run_id: str, name: str, step: str = "train") -> Iterator[Path]:
     """Yield a copy of a file or folder of a run that the command `step` made; raises as `read`."""
-    check_run(run_id, step)
+    place = f"{checked_run(run_id, step).info.artifact_uri}/{name}"  # runs:/ asks twice as often
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            place = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{name}", dst_path=folder)
+            copy = mlflow.artifacts.download_artifacts(place, dst_path=folder)
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"{name} of run {run_id} cannot be read: `doctor` says which files are missing."
             ) from error
-        yield Path(place)
+        yield Path(copy)
 
 
-def check_run(run_id: str, step: str = "train") -> None:
-    """Raise `UserError` if a run does not exist, is deleted, or was not made by `step`."""
+def checked_run(run_id: str, step: str = "train") -> Run:
+    """Return a run; raise `UserError` if it is not there, is deleted, or was not made by `step`."""
     client = MlflowClient()
     try:
         run = client.get_run(run_id)
@@ -169,6 +169,7 @@ def check_run(run_id: str, step: str = "train") -> None:
         )
     if run.data.tags.get(STEP) != step:
         raise UserError(f"Run {run_id} was not made by this project's {step}: name one that was.")
+    return run
 
 
 # Values of JSON that keep their Python type

@@ -141,7 +141,7 @@ def known_trials(resume: str) -> list[dict]:
     """Return the trials of the sweep to go on with; raise `UserError` if the run is none."""
     if not resume:
         return []
-    record.check_run(resume, step="tune")
+    record.checked_run(resume, step="tune")
     return trials.stored(resume)
 
 
