@@ -314,6 +314,9 @@ def test_variables_of_the_shell_are_named(project, tmp_path, monkeypatch):
             "unset MLFLOW_EXPERIMENT_NAME",
         ),
     }
+    monkeypatch.setattr(check_project, "FROM_SHELL", frozenset({"MLFLOW_PORT"}))
+    monkeypatch.setenv("MLFLOW_PORT", "28999")  # valid: the way around a port that is taken
+    assert ("ok", "MLFLOW_PORT=28999 comes from your shell", "") in found(doctor.settings)
     lines = config.SETTINGS.read_text("utf-8").replace("MLFLOW_PORT=", "#MLFLOW_PORT=")
     (tmp_path / "mlflow.env").write_text(lines, "utf-8")
     monkeypatch.setattr(check_project, "SETTINGS", tmp_path / "mlflow.env")

@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last one."""
+"""The notebook runs from its first cell to its last one, whatever directory it is run in."""
 
 import mlflow
 import nbformat
@@ -12,13 +12,14 @@ NOTEBOOK = config.ROOT / "notebooks" / "explore.ipynb"
 
 
 @pytest.mark.usefixtures("tracking_server")
-def test_it_compares_runs_and_explains_a_prediction_of_the_champion():
+def test_it_compares_runs_and_explains_a_prediction_of_the_champion(tmp_path):
     train.train()
     client = mlflow.MlflowClient()
     version = client.get_model_version_by_alias(config.MODEL, "challenger").version
     client.set_registered_model_alias(config.MODEL, "champion", version)
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=300).execute()
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, resources=place).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in shown) == 2

@@ -17,7 +17,7 @@ from dotenv import dotenv_values
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ..config import FROM_SHELL, ROOT, SETTINGS
+from ..config import FROM_SHELL, ROOT, SETTINGS, port
 from . import access, history, ownership, upgrade
 from .history import artifacts, database
 from .shell import git, quoted, size
@@ -62,7 +62,11 @@ def settings() -> Iterator[tuple]:
         yield "warning", sentence, f"write {history.BACKUP_DIR}=FOLDER in {SETTINGS.name} instead"
     names = sorted({*FROM_SHELL, *(name for name in REDIRECTING if name in os.environ)})
     for name in names:
-        yield "warning", f"{name}={os.environ[name]} comes from your shell", f"unset {name}"
+        found = f"{name}={os.environ[name]} comes from your shell"
+        if name == "MLFLOW_PORT" and port(name):  # the way around a port that is taken
+            yield "ok", found
+        else:
+            yield "warning", found, f"unset {name}"
     if not missing and not names and not sentence:
         yield "ok", str(SETTINGS)
 
