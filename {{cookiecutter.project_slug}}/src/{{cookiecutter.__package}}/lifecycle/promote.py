@@ -50,6 +50,8 @@ def rollback() -> None:
 def verdict_on(number: int | None, champion, unopposed: bool) -> Verdict:
     """Return the verdict on a version beside the champion; `promote` says what is raised."""
     challenger = challenger_of(number, champion)
+    beside = f" beside version {champion.version}, the champion" if champion else ""
+    print(f"Judging  version {challenger.version.version}{beside} ...", flush=True)
     registry.open_experiment(GATE_EXPERIMENT)
     today = Today()
     rows = unseen_rows(challenger, today)
