@@ -27,6 +27,7 @@ ENVIRONMENT = "{{ cookiecutter.environment }}"
 REQUIRES_PYTHON = "{{ cookiecutter._requires_python }}"
 INSTALL = """{{ cookiecutter.__install }}"""
 RUN = "{{ cookiecutter.__run }}"
+TYPE = "{{ cookiecutter.__type }}"
 LATER = "{{ cookiecutter.setup }}" == "later"
 CRUFT = "{{ cookiecutter._output_dir is defined }}" == "False"
 STRICT = os.environ.get("MLFLOW_TEMPLATE_STRICT") == "1"
@@ -332,7 +333,8 @@ def go_there():
 def next_steps():
     """Return the commands up to the first model."""
     on_windows = "\\Scripts\\" if os.name == "nt" else "/bin/"
-    prefix = RUN.replace("/bin/", on_windows)
+    activate = "conda activate ./.conda\n  " if ENVIRONMENT == "conda" else ""
+    prefix = activate + TYPE.replace("/bin/", on_windows)
     return f"""
 {say("start")}
 

@@ -81,6 +81,7 @@ def test_conda_is_called_as_the_readme_says(cookiecutter, path_of, tmp_path):
         "conda run --no-capture-output --prefix ./.conda start-server --check",
     ]
     assert "Verified" in done.stdout
+    assert "\n  conda activate ./.conda\n  my-ml-project train\n" in done.stdout
     readme = (tmp_path / "my-ml-project" / "README.md").read_text()
     assert "\n".join(calls) in readme
     assert yaml.safe_load((tmp_path / "my-ml-project" / "environment.yml").read_text())
