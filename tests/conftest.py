@@ -149,6 +149,21 @@ def cookiecutter(environ, checkout):
     return generate
 
 
+@pytest.fixture
+def path_of(tmp_path, environ):
+    """Return a function that makes a PATH of this system's folders and the given stub programs."""
+
+    def make(**stubs):
+        folder = tmp_path / "stubs"
+        folder.mkdir(exist_ok=True)
+        for name, script in stubs.items():
+            (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+            (folder / name).chmod(0o755)
+        return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+    return make
+
+
 def fences(readme):
     """Return the command blocks of a README, in order."""
     return re.findall(

@@ -18,21 +18,6 @@ from conftest import ROOT, assert_gone, wait_until
 NEXT = "The project is complete. To install and verify it, type:"
 
 
-@pytest.fixture
-def path_of(tmp_path, environ):
-    """Return a function that makes a PATH of this system's folders and the given stub programs."""
-
-    def make(**stubs):
-        folder = tmp_path / "stubs"
-        folder.mkdir(exist_ok=True)
-        for name, script in stubs.items():
-            (folder / name).write_text(f"#!/bin/bash\n{script}\n")
-            (folder / name).chmod(0o755)
-        return {"PATH": f"{folder}:/usr/bin:/bin"}
-
-    return make
-
-
 def last_lines(done, project, command):
     """Assert that the last thing on the screen is what to type."""
     assert done.stdout.endswith(f"{NEXT}\n\n  cd {project}\n  {command}\n\n")

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -43,6 +44,18 @@ def test_what_cannot_be_held_is_named_with_its_row(database, column, good, bad, 
     database.executemany("INSERT INTO t VALUES (?, ?)", [(1, good), (2, bad), (3, bad)])
     (told,) = tables.unheld(database, tables.Table("t", [column], ["id"]))
     assert told.startswith("t.c: 2 ") and reason in told and told.endswith("(first: 2)")
+
+
+def test_a_column_that_postgresql_generates_is_not_written_but_compared(database):
+    given = ("bigint", None, True, False)
+    database.execute("CREATE TABLE t (id INTEGER, twice INTEGER)")
+    database.executemany("INSERT INTO t VALUES (?, ?)", rows := [(1, 2), (2, 4)])
+    columns = [Column(*one) for one in (("id", *given), ("twice", *given[:-1], True))]
+    target, seen = MagicMock(), []
+    stream = target.cursor().copy().__enter__()
+    read = tables.copy(database, target, tables.Table("t", columns, ["id"]), seen.append)
+    assert [call.args[0] for call in stream.write_row.call_args_list] == [(1,), (2,)]
+    assert read == tables.sum_up([rows]) != tables.sum_up([[(1, 2), (2, 5)]]) and seen == [2]
 
 
 def test_rows_are_equal_in_any_order_and_a_changed_one_is_found():

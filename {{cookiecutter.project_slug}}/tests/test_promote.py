@@ -175,7 +175,8 @@ def test_the_first_one_is_promoted_without_thresholds(models, capsys):
     assert tags["promoted_from"] == "none" and tags["promoted_in_run"] == run.info.run_id
     assert json.loads(tags["metrics_of_challenger"])["mse"] == pytest.approx(25, rel=0.2)
     assert "is the champion already" in refused()
-    assert "Gain" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Judging  version 1 ..." in told and "Gain" not in told
 
 
 def test_a_better_one_is_promoted_and_an_equal_one_is_not(models, monkeypatch, capsys):
@@ -198,6 +199,7 @@ def test_a_better_one_is_promoted_and_an_equal_one_is_not(models, monkeypatch, c
     assert metrics["tries"] == 2  # since the first one's promotion
     told = capsys.readouterr().out
     assert f"Gain     mse {gain:+.4f} (90 % interval: +" in told
+    assert f"Judging  version {second} beside version {first}, the champion ..." in told
     assert "Tries    best of 2: part of this gain may be luck" in told
     folders = {one.path for one in models.client.list_artifacts(run.info.run_id, "plots")}
     assert folders == {"plots/challenger", "plots/champion"}

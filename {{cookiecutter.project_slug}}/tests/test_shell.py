@@ -1,5 +1,6 @@
 """How a command line runs, and what it says of errors."""
 
+import gc
 import signal
 import sys
 import tempfile
@@ -92,3 +93,10 @@ def test_a_value_is_a_literal_or_text():
     assert found == [3, None, "x", (1,), "="]
     with pytest.raises(cli.typer.BadParameter, match="not of the form name=value"):
         cli.assignment("a")
+
+
+def test_garbage_is_collected_again_after_an_import():
+    with pytest.raises(ImportError), shell.importing():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()

@@ -5,7 +5,6 @@ webhooks and jobs, and can name any folder of this machine as the place of an ar
 that is needed here. `start-server` runs MLflow with the app that `create_app` returns.
 """
 
-import gc
 import multiprocessing
 import os
 import runpy
@@ -22,6 +21,7 @@ from urllib.error import HTTPError
 
 from ..config import UserError
 from . import shared
+from .shell import importing
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -100,7 +100,7 @@ class Closed:
         self.app = app
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        from starlette.responses import JSONResponse  # late: many ask for names only
+        from starlette.responses import JSONResponse  # late: start-server itself never answers
 
         if scope["type"] == "lifespan" or (scope["type"] == "http" and offered(scope["path"])):
             await self.app(scope, receive, send)
@@ -137,9 +137,6 @@ def create_app() -> "ASGIApp":
     except (AttributeError, ImportError, LookupError) as error:
         print(f"MLflow {version('mlflow')} cannot be closed to others: {error!r}.", file=sys.stderr)
         raise SystemExit(STARTUP_FAILURE) from None
-    finally:  # what was made so far stays: garbage is collected from now on, and not among that
-        gc.freeze()
-        gc.enable()
 
 
 def _end_with(supervisor: Any) -> None:
@@ -224,7 +221,9 @@ def run_in_this_process() -> None:
     from mlflow.environment_variables import MLFLOW_SERVER_ENABLE_JOB_EXECUTION
 
     import_module("uvicorn")  # first: only where MLflow sees a server does it check hosts
-    server: Any = import_module("mlflow.server")
+    with importing():
+        server: Any = import_module("mlflow.server")
+        import_module("mlflow.cli")
     if MLFLOW_SERVER_ENABLE_JOB_EXECUTION.get() or any(map(os.environ.get, APART)):
         return
     if hasattr(server, "_exec_cmd"):

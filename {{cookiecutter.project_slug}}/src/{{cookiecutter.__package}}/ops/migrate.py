@@ -155,7 +155,7 @@ def move_rows(
         for table in both
     }
     bar = typer.progressbar(length=max(sum(counts.values()), 1), label="Rows")
-    with bar, tables.without_foreign_keys(connection):
+    with bar, tables.without_foreign_keys(connection, both):
         for name in tables.OWN_ROWS.keys() & counts.keys():
             connection.execute(f'DELETE FROM "{name}" WHERE {tables.OWN_ROWS[name]}')
         moved = {table.name: tables.copy(source, connection, table, bar.update) for table in both}

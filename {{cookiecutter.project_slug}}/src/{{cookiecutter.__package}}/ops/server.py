@@ -4,7 +4,6 @@ It is plain `mlflow --env-file mlflow.env server` with the project's root as wor
 that a path in the settings means the same in every project folder and for every caller.
 """
 
-import gc
 import os
 import re
 import runpy
@@ -144,7 +143,6 @@ def become_server() -> None:
         end(lambda: psutil.Process().children(recursive=True))
         os._exit(1)
 
-    gc.disable()  # until the app is made: it takes a fifth of the start and finds nothing
     os.umask(0o077)  # only this user can read the history
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn ends and leaves the rest to us
     try:

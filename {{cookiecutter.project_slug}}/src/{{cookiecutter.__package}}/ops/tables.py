@@ -38,15 +38,11 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table that both sides have."""
+    """A table that both sides have; columns that PostgreSQL generates are the last ones."""
 
     name: str
     columns: list[Column]
     key: list[str]
-
-    def written(self) -> list[Column]:
-        """Return the columns that are copied and compared; PostgreSQL makes the others of them."""
-        return [column for column in self.columns if not column.generated]
 
 
 class Content(NamedTuple):
@@ -65,7 +61,8 @@ def tables(source: sqlite3.Connection, target: "Connection") -> list[Table]:
     for name, *column in target.execute(
         """SELECT table_name, column_name, data_type, character_maximum_length,
             is_nullable = 'YES', is_generated = 'ALWAYS' FROM information_schema.columns
-            WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"""
+            WHERE table_schema = 'public' ORDER BY table_name, is_generated = 'ALWAYS',
+            ordinal_position"""
     ):
         columns.setdefault(name, []).append(Column(*column))
     keys: dict[str, list[str]] = {}
@@ -135,14 +132,15 @@ def occupied(target: "Connection", table: Table) -> int:
 
 
 @contextmanager
-def without_foreign_keys(target: "Connection") -> Iterator[None]:
-    """Drop the foreign keys while the block runs, then make them again, which checks all rows.
+def without_foreign_keys(target: "Connection", both: list[Table]) -> Iterator[None]:
+    """Drop the foreign keys of tables while the block runs, then make them again.
 
-    A check of each row at its insertion takes a third of a move.
+    That checks all rows at once; to check each when it is inserted takes a third of a move.
     """
     found = target.execute(
         """SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid)
-            FROM pg_constraint WHERE contype = 'f' AND connamespace = 'public'::regnamespace"""
+            FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)""",
+        [[table.name for table in both]],
     ).fetchall()
     for table, name, _ in found:
         target.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
@@ -155,13 +153,15 @@ def copy(
     source: sqlite3.Connection, target: "Connection", table: Table, seen: Callable[[int], None]
 ) -> Content:
     """Copy the rows of a table; return what was read. `seen` is told how many were copied."""
-    listed = ", ".join(f'"{column.name}"' for column in table.written())
+    names = [f'"{column.name}"' for column in table.columns]
+    given = sum(not column.generated for column in table.columns)
+    listed, every = ", ".join(names[:given]), ", ".join(names)
     with target.cursor().copy(f'COPY "{table.name}" ({listed}) FROM STDIN') as stream:
 
         def copied() -> Iterator[list[tuple]]:
-            for rows in batches(source.execute(f'SELECT {listed} FROM "{table.name}"')):
+            for rows in batches(source.execute(f'SELECT {every} FROM "{table.name}"')):
                 for row in rows:
-                    stream.write_row(row)
+                    stream.write_row(row[:given])
                 seen(len(rows))
                 yield rows
 
@@ -170,7 +170,7 @@ def copy(
 
 def content(target: "Connection", table: Table) -> Content:
     """Return the content of a table of PostgreSQL's, in constant memory."""
-    listed = ", ".join(column.in_the_form_of_sqlite() for column in table.written())
+    listed = ", ".join(column.in_the_form_of_sqlite() for column in table.columns)
     with target.cursor(name="content", binary=True) as cursor:
         return sum_up(batches(cursor.execute(f'SELECT {listed} FROM "{table.name}"')))
 
@@ -182,9 +182,9 @@ def batches(cursor: "sqlite3.Cursor | ServerCursor") -> Iterator[list[tuple]]:
 
 
 def sum_up(batches: Iterable[list[tuple]]) -> Content:
-    """Return the content of rows, of which some are given at once.
+    """Return the content of rows that come in batches.
 
-    The hash is Python's own of 64 bits, of text, with a key of this process.
+    The hash of a row is Python's own of its text: 64 bits, with a key of this process.
     """
     count = total = 0
     for rows in batches:
