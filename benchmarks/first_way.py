@@ -65,12 +65,19 @@ def generate(folder, cache, *answers):
 @contextmanager
 def running(words, **kwargs):
     """Run a server while a block runs."""
-    server = subprocess.Popen(words, **{"stderr": subprocess.STDOUT} | kwargs)
+    server = subprocess.Popen(words, **kwargs)
     try:
         yield server
     finally:
         server.terminate()
         server.wait(60)
+
+
+def until_it_says(server, word):
+    """Return the line with which a server begins to say `word`."""
+    while not (line := server.stdout.readline()).startswith(word):
+        assert server.poll() is None, server.args
+    return line
 
 
 def until_it_answers(server, url):
@@ -84,14 +91,20 @@ def until_it_answers(server, url):
             time.sleep(0.1)
 
 
-def with_the_template(root, environment, language):
-    """Return the seconds until each step, by the project's README."""
+def stopwatch(name):
+    """Return a list of the seconds until each step, and a function that adds the next one."""
     begin, found = time.monotonic(), []
 
     def done():
         found.append(time.monotonic() - begin)
-        print(f"{root.name:<8} {STEPS[len(found) - 1]:<20} {found[-1]:.0f} s", flush=True)
+        print(f"{name:<8} {STEPS[len(found) - 1]:<20} {found[-1]:.0f} s", flush=True)
 
+    return found, done
+
+
+def with_the_template(root, environment, language):
+    """Return the seconds until each step, by the project's README."""
+    found, done = stopwatch(root.name)
     generate(root, root / "cache", f"environment={environment}", f"language={language}")
     done()
     project = root / "my-ml-project"
@@ -105,18 +118,15 @@ def with_the_template(root, environment, language):
     told = {"cwd": project, "env": env, "text": True, "stdout": subprocess.PIPE}
     command = [*prefix, f"{scripts}my-ml-project"]
     with running([*prefix, f"{scripts}start-server"], **told) as server:
-        while "Ready" not in server.stdout.readline():
-            assert server.poll() is None
+        until_it_says(server, "Ready")
         done()
         subprocess.run([*command, "train"], check=True, stderr=subprocess.DEVNULL, **told)
         done()
         subprocess.run([*command, "promote"], check=True, stderr=subprocess.DEVNULL, **told)
         with running([*command, "serve"], **told) as serving:
-            while not (line := serving.stdout.readline()).startswith("Ask "):
-                assert serving.poll() is None
+            question = until_it_says(serving, "Ask ").removeprefix("Ask ")
             until_it_answers(serving, f"http://127.0.0.1:{port}/ping")
-            words = ["bash", "-c", line.removeprefix("Ask ")]
-            asked = subprocess.run(words, capture_output=True, text=True)
+            asked = subprocess.run(["bash", "-c", question], capture_output=True, text=True)
             assert '"predictions"' in asked.stdout, asked
             done()
     return found
@@ -124,13 +134,8 @@ def with_the_template(root, environment, language):
 
 def by_hand(root, version):
     """Return the seconds until each step, by MLflow's quickstart."""
-    begin, found = time.monotonic(), []
+    found, done = stopwatch(root.name)
     root.mkdir()
-
-    def done():
-        found.append(time.monotonic() - begin)
-        print(f"{root.name:<8} {STEPS[len(found) - 1]:<20} {found[-1]:.0f} s", flush=True)
-
     env = ENVIRON | {"PIP_CACHE_DIR": str(root / "cache")}
     told = {"cwd": root, "env": env, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([sys.executable, "-m", "venv", ".venv"], check=True, **told)

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import writers
-from first_way import ENVIRON, TEMPLATE, free_port, generate
+from first_way import ENVIRON, TEMPLATE, free_port, generate, running, until_it_says
 
 HERE = Path(__file__).parent
 
@@ -29,14 +29,9 @@ HERE = Path(__file__).parent
 def serving(project, env):
     """Run the project's server while a block runs."""
     words = [project / ".venv/bin/start-server"]
-    server = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
-    try:
-        while "Ready" not in server.stdout.readline():
-            assert server.poll() is None
+    with running(words, env=env, stdout=subprocess.PIPE, text=True) as server:
+        until_it_says(server, "Ready")
         yield
-    finally:
-        server.terminate()
-        server.wait(60)
 
 
 @contextmanager
