@@ -80,9 +80,11 @@ def masked(line):
 def check(expected, printed):
     """Assert that lines were printed as the document has them; `...` stands for any."""
     told = [masked(line) for line in printed.splitlines()]
-    told = [line for line in told if line]
+    told = [line for line in told if line and not re.match("# s( |$)", line)]  # on slow machines
     pattern = ""
-    for line in filter(None, map(masked, expected.splitlines())):
+    for line in map(masked, expected.splitlines()):
+        if not line or re.match("# s( |$)", line):
+            continue
         if line == "...":
             pattern += r"(?:.*\n)*?"
         else:
