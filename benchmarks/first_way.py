@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 TEMPLATE = Path(__file__).resolve().parents[1]
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
 ENVIRON.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -64,13 +66,16 @@ def generate(folder, cache, *answers):
 
 @contextmanager
 def running(words, **kwargs):
-    """Run a server while a block runs."""
+    """Run a server while a block runs; at its end no process of the server is left."""
     server = subprocess.Popen(words, **kwargs)
+    main = psutil.Process(server.pid)
     try:
         yield server
     finally:
+        family = [main, *main.children(recursive=True)]
         server.terminate()
-        server.wait(60)
+        _, left = psutil.wait_procs(family, timeout=60)  # they would slow down what comes next
+        assert not left, left
 
 
 def until_it_says(server, word):
@@ -88,7 +93,7 @@ def until_it_answers(server, url):
             urllib.request.urlopen(url, timeout=5)
             return
         except OSError:
-            time.sleep(0.1)
+            time.sleep(0.05)
 
 
 def stopwatch(name):

@@ -3,21 +3,20 @@
     uv run python benchmarks/server.py [--rounds 5] [--project FOLDER]
 
 Makes a project with the real command in a temporary folder. All take turns, so that the ratio is
-between neighbours in time. Each starts twice: on no history, whose tables it makes, and on that
-one. The start lasts until the first answer to a search; CPU seconds and memory (PSS, which counts a
-shared page once) are of all processes of the command.
+between neighbours in time. Each starts twice: the first time it makes the history's tables, the
+next time they are there. The start lasts until the first answer to a search; CPU seconds and memory
+(PSS, which counts a shared page once) are of all processes of the command.
 """
 
 import argparse
 import subprocess
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from statistics import median
 
 import psutil
-from first_way import ENVIRON, generate
+from first_way import ENVIRON, generate, running, until_it_answers
 from history import settings
 
 SETTLE = 3  # seconds until memory is read
@@ -27,29 +26,16 @@ def measure(words, cwd, env):
     """Return seconds and CPU seconds to the first answer, megabytes, processes; end the server."""
     url = f"{env['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1"
     begin = time.monotonic()
-    server = subprocess.Popen(
-        words, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-    )
-    main = psutil.Process(server.pid)
-    try:
-        while True:
-            assert server.poll() is None, words
-            try:
-                urllib.request.urlopen(url, timeout=5)
-                break
-            except OSError:
-                time.sleep(0.05)
+    told = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    with running(words, cwd=cwd, env=env, **told) as server:
+        until_it_answers(server, url)
         wall = time.monotonic() - begin
+        main = psutil.Process(server.pid)
         family = [main, *main.children(recursive=True)]
         cpu = sum(sum(process.cpu_times()[:2]) for process in family)
         time.sleep(SETTLE)
         megabytes = sum(process.memory_full_info().pss for process in family) / 1e6
         return wall, cpu, megabytes, len(family)
-    finally:
-        family = [main, *main.children(recursive=True)]
-        server.terminate()
-        _, left = psutil.wait_procs(family, timeout=60)  # they would slow the next one down
-        assert not left, left
 
 
 def main():

@@ -1,7 +1,7 @@
 """What happens to a model: one module for each command, and what these modules share.
 
-SciPy's functions come before skops, and skops before MLflow: when skops is imported, it looks for
-each of these functions in all modules that were loaded before theirs.
+`scipy.special` and skops are imported before anything else. At its import, skops looks for each
+function of `scipy.special` in all modules that were imported before that one.
 """
 
 from ..ops.shell import importing
